@@ -1,0 +1,86 @@
+//! The hot loops of `burn-ivf`, free of any tensor library.
+//!
+//! One folder per operation, each with its contract in `mod.rs`, a plain-loop f64
+//! [reference](list_scan::reference) that says what the answer is, and the CPU kernel:
+//!
+//! * [`select_k`]: the k best of every row of a score matrix;
+//! * [`list_scan`]: distances from queries to the rows of their probed lists, and the k best of
+//!   them, without ever storing a score matrix. A flat index is one list, the coarse step is a
+//!   scan of the centroids, k-means assignment is the same with `k = 1`.
+//!
+//! [`panels`] is the layout the scan reads, [`distance`] fixes the order of summation (so that
+//! every path returns the same bits), [`order`] the total order of results, [`simd`] is the only
+//! place that looks at the instruction set.
+//!
+//! This crate never imports Burn; the glue lives in `burn-ivf`'s `backend` module.
+
+#![warn(clippy::pedantic)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::must_use_candidate,
+    clippy::many_single_char_names,
+    clippy::module_name_repetitions
+)]
+
+pub mod distance;
+pub mod list_scan;
+mod metric;
+pub mod order;
+pub mod panels;
+pub mod select_k;
+pub mod simd;
+
+pub use metric::{Metric, UnknownMetric};
+
+/// A score matrix, query block or list whose sizes do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// A buffer does not hold as many elements as its shape says.
+    #[error("{what}: the shape asks for {expected} elements, the buffer holds {found}")]
+    Length {
+        /// Which buffer.
+        what: &'static str,
+        /// Elements the shape asks for.
+        expected: usize,
+        /// Elements found.
+        found: usize,
+    },
+    /// A probe names a list that does not exist.
+    #[error("probe names list {list}, but there are {lists} lists")]
+    List {
+        /// The list named.
+        list: u32,
+        /// Number of lists.
+        lists: usize,
+    },
+    /// A candidate names a row its list does not hold.
+    #[error("candidate names row {slot} of list {list}, which holds {len} rows")]
+    Slot {
+        /// The list named.
+        list: u32,
+        /// The row named.
+        slot: u32,
+        /// Rows of the list.
+        len: usize,
+    },
+}
+
+pub(crate) fn check_len(
+    what: &'static str,
+    expected: usize,
+    found: usize,
+) -> Result<(), KernelError> {
+    if expected == found {
+        Ok(())
+    } else {
+        Err(KernelError::Length {
+            what,
+            expected,
+            found,
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! Distances from queries to the rows of the lists they probe, and the k best of them.
+//!
+//! **Contract.** For each of `nq` queries and each list it probes (a probe may be
+//! [`SKIP`]; a list probed twice by one query counts its rows twice), every row is compared by
+//! [`crate::distance`]; the `k` best in the total order of [`crate::order`] are returned, best
+//! first, as distances (f32) and labels (the rows' ids). Fewer than `k` rows leave
+//! [`Metric::padding`] and label -1. A query with a component that is NaN or infinite gets only
+//! padding. The answer depends on nothing else: not on threads, blocks or the instruction set.
+//!
+//! [`reference`] says the same in plain f64 loops, [`scan`] is the CPU kernel, [`rerank`] does
+//! the same for rows chosen by somebody else.
+
+mod cpu;
+pub mod reference;
+mod rerank;
+mod tile;
+
+pub use cpu::scan;
+pub use rerank::rerank;
+
+use crate::{
+    KernelError, Metric, check_len,
+    order::{Ids, Slot},
+    panels::{PANEL, Panels},
+};
+
+/// A probe that reads no list.
+pub const SKIP: u32 = u32::MAX;
+
+/// One list: its vectors and their ids, in insertion order.
+#[derive(Debug, Clone, Copy)]
+pub struct List<'a> {
+    panels: &'a Panels,
+    ids: ListIds<'a>,
+}
+
+/// The ids of a list's rows.
+#[derive(Debug, Clone, Copy)]
+pub enum ListIds<'a> {
+    /// One id per row.
+    Table(&'a [i64]),
+    /// Row `s` has id `s`: for centroids, whose ids are list numbers.
+    Place,
+}
+
+impl<'a> List<'a> {
+    /// A list of the vectors in `panels`, one id each.
+    ///
+    /// # Errors
+    /// When there are not as many ids as vectors.
+    pub fn new(panels: &'a Panels, ids: ListIds<'a>) -> Result<Self, KernelError> {
+        if let ListIds::Table(ids) = ids {
+            check_len("ids of a list", panels.len(), ids.len())?;
+        }
+        Ok(Self { panels, ids })
+    }
+
+    /// Rows in the list.
+    pub fn len(&self) -> usize {
+        self.panels.len()
+    }
+
+    /// Whether the list holds no row.
+    pub fn is_empty(&self) -> bool {
+        self.panels.is_empty()
+    }
+
+    /// The vectors.
+    pub fn panels(&self) -> &'a Panels {
+        self.panels
+    }
+
+    fn id(&self, slot: u32) -> i64 {
+        match self.ids {
+            ListIds::Table(ids) => ids[slot as usize],
+            ListIds::Place => i64::from(slot),
+        }
+    }
+
+    fn panel(&self, slot: usize) -> &'a [f32] {
+        let size = PANEL * self.panels.d();
+        &self.panels.data()[(slot / PANEL) * size..][..size]
+    }
+}
+
+impl Ids for [List<'_>] {
+    #[inline]
+    fn id(&self, at: Slot) -> i64 {
+        self[at.list as usize].id(at.slot)
+    }
+}
+
+/// Ids behind a reference, so that `&[List]` can be passed where `&impl Ids` is asked for.
+pub(crate) struct ListsIds<'a, 'b>(pub &'a [List<'b>]);
+
+impl Ids for ListsIds<'_, '_> {
+    #[inline]
+    fn id(&self, at: Slot) -> i64 {
+        self.0.id(at)
+    }
+}
+
+/// The inputs of a scan or re-rank.
+#[derive(Debug, Clone, Copy)]
+pub struct Problem<'a> {
+    /// How vectors are compared.
+    pub metric: Metric,
+    /// Components of a vector, at least 1.
+    pub d: usize,
+    /// Results per query, at least 1.
+    pub k: usize,
+    /// The lists.
+    pub lists: &'a [List<'a>],
+    /// Queries, row-major `[nq, d]`.
+    pub queries: &'a [f32],
+}
+
+impl<'a> Problem<'a> {
+    /// Number of queries.
+    pub fn nq(&self) -> usize {
+        self.queries.len() / self.d
+    }
+
+    fn query(&self, i: usize) -> &'a [f32] {
+        &self.queries[i * self.d..(i + 1) * self.d]
+    }
+
+    fn is_searchable(&self, i: usize) -> bool {
+        self.query(i).iter().all(|v| v.is_finite())
+    }
+
+    fn check(&self) -> Result<(), KernelError> {
+        check_len("queries", self.nq() * self.d, self.queries.len())?;
+        for list in self.lists {
+            check_len("components of a list's vectors", self.d, list.panels.d())?;
+        }
+        Ok(())
+    }
+}
+
+/// The k best rows of every query.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Best {
+    /// Distances or inner products, row-major `[nq, k]`, best first.
+    pub distances: Vec<f32>,
+    /// Ids, row-major `[nq, k]`; -1 where there is no row.
+    pub labels: Vec<i64>,
+    /// Rows compared, over all queries.
+    pub rows_scanned: u64,
+    /// Non-empty (query, list) pairs read.
+    pub lists_scanned: u64,
+}
+
+impl Best {
+    fn padding(metric: Metric, nq: usize, k: usize) -> Self {
+        Self {
+            distances: vec![metric.padding(); nq * k],
+            labels: vec![-1; nq * k],
+            rows_scanned: 0,
+            lists_scanned: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+use super::*;
+use crate::simd::Isa;
+use proptest::prelude::*;
+
+/// Small integers for ties, wide floats for the rest.
+fn value(ties: bool) -> BoxedStrategy<f32> {
+    if ties {
+        (-2_i8..3).prop_map(f32::from).boxed()
+    } else {
+        (-1.0_f32..1.0).boxed()
+    }
+}
+
+#[derive(Debug)]
+struct Case {
+    d: usize,
+    k: usize,
+    metric: Metric,
+    lists: Vec<(Panels, Vec<i64>)>,
+    queries: Vec<f32>,
+    probes: Vec<u32>,
+    nprobe: usize,
+}
+
+impl Case {
+    fn lists(&self) -> Vec<List<'_>> {
+        self.lists
+            .iter()
+            .map(|(panels, ids)| List::new(panels, ListIds::Table(ids)).unwrap())
+            .collect()
+    }
+}
+
+fn case() -> impl Strategy<Value = Case> {
+    (
+        1_usize..70,
+        1_usize..40,
+        any::<bool>(),
+        any::<bool>(),
+        1_usize..9,
+        0_usize..40,
+        1_usize..5,
+    )
+        .prop_flat_map(|(d, k, ip, ties, nlist, nq, nprobe)| {
+            let sizes = prop::collection::vec(prop_oneof![Just(0_usize), 1_usize..70], nlist);
+            (sizes, Just((d, k, ip, ties, nq, nprobe)))
+        })
+        .prop_flat_map(|(sizes, (d, k, ip, ties, nq, nprobe))| {
+            let rows: usize = sizes.iter().sum();
+            let nlist = sizes.len() as u32;
+            (
+                prop::collection::vec(value(ties), rows * d),
+                prop::collection::vec(-9_i64..9, rows),
+                prop::collection::vec(value(ties), nq * d),
+                prop::collection::vec(prop_oneof![5 => 0..nlist, 1 => Just(SKIP)], nq * nprobe),
+                Just((sizes, d, k, ip, nprobe)),
+            )
+        })
+        .prop_map(|(rows, ids, queries, probes, (sizes, d, k, ip, nprobe))| {
+            let metric = if ip { Metric::InnerProduct } else { Metric::L2 };
+            let (mut rows, mut ids) = (rows.chunks(d), ids.into_iter());
+            let lists = sizes
+                .iter()
+                .map(|&size| {
+                    let mut panels = Panels::new(d);
+                    rows.by_ref().take(size).for_each(|row| panels.push(row));
+                    (panels, ids.by_ref().take(size).collect())
+                })
+                .collect();
+            Case {
+                d,
+                k,
+                metric,
+                lists,
+                queries,
+                probes,
+                nprobe,
+            }
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+    #[test]
+    fn scan_agrees_with_f64_and_with_itself(case in case()) {
+        let lists = case.lists();
+        let problem = Problem { metric: case.metric, d: case.d, k: case.k, lists: &lists, queries: &case.queries };
+        let (expected, wide) = reference::scan(&problem, &case.probes, case.nprobe);
+        let first = scan(&problem, &case.probes, case.nprobe, Isa::portable()).unwrap();
+        for isa in Isa::available() {
+            let found = scan(&problem, &case.probes, case.nprobe, isa).unwrap();
+            prop_assert_eq!(&found, &first, "{} differs from portable", isa.name());
+        }
+        prop_assert_eq!(first.rows_scanned, expected.rows_scanned);
+        prop_assert_eq!(first.lists_scanned, expected.lists_scanned);
+        // The metric's scale: |q||x| is at most 4·d here.
+        let scale = 4.0 * case.d as f64;
+        for (i, (&label, &exact)) in first.labels.iter().zip(&wide).enumerate() {
+            prop_assert_eq!(label == -1, expected.labels[i] == -1 && exact.is_infinite() || label == -1);
+            let found = f64::from(first.distances[i]);
+            prop_assert!(found == exact || (found - exact).abs() <= 1e-6 * scale, "{} {}", found, exact);
+        }
+        // Integer data sums without rounding: there the order of ties is exact too.
+        if case.queries.iter().chain(lists.iter().flat_map(|l| l.panels().data())).all(|v| v.fract() == 0.0) {
+            prop_assert_eq!(&first.labels, &expected.labels);
+        }
+    }
+
+    #[test]
+    fn rerank_has_the_bits_of_scan(case in case()) {
+        let lists = case.lists();
+        let problem = Problem { metric: case.metric, d: case.d, k: case.k, lists: &lists, queries: &case.queries };
+        let total: usize = lists.iter().map(List::len).sum();
+        let all: Vec<Slot> = lists.iter().enumerate()
+            .flat_map(|(l, list)| (0..list.len()).map(move |s| Slot { list: l as u32, slot: s as u32 }))
+            .chain([Slot::NONE; 3])
+            .collect();
+        let candidates: Vec<Slot> = (0..problem.nq()).flat_map(|_| all.iter().copied()).collect();
+        let probes: Vec<u32> = (0..problem.nq()).flat_map(|_| 0..lists.len() as u32).collect();
+        for isa in Isa::available() {
+            let scanned = scan(&problem, &probes, lists.len(), isa).unwrap();
+            let ranked = rerank(&problem, &candidates, total + 3, isa).unwrap();
+            prop_assert_eq!(&ranked.labels, &scanned.labels);
+            prop_assert!(ranked.distances.iter().zip(&scanned.distances).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+    }
+}
+
+fn filled(d: usize, n: usize, value: impl Fn(usize, usize) -> f32) -> (Panels, Vec<i64>) {
+    let mut panels = Panels::new(d);
+    for i in 0..n {
+        let row: Vec<f32> = (0..d).map(|t| value(i, t)).collect();
+        panels.push(&row);
+    }
+    (panels, (0..n as i64).collect())
+}
+
+fn noise(i: usize) -> f32 {
+    (i.wrapping_mul(2_654_435_761) >> 8 & 0xffff) as f32 / 65536.0
+}
+
+#[test]
+fn threads_and_splits_do_not_matter() {
+    let (panels, ids) = filled(24, 40_000, |i, t| noise(i * 24 + t));
+    let lists = [List::new(&panels, ListIds::Table(&ids)).unwrap()];
+    for nq in [1, 3, 200] {
+        let queries: Vec<f32> = (0..nq * 24).map(|i| noise(i + 77)).collect();
+        let problem = Problem {
+            metric: Metric::L2,
+            d: 24,
+            k: 10,
+            lists: &lists,
+            queries: &queries,
+        };
+        let probes = vec![0; nq];
+        let found: Vec<Best> = [1, 2, 5]
+            .into_iter()
+            .map(|threads| {
+                let pool = rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .unwrap();
+                pool.install(|| scan(&problem, &probes, 1, Isa::detect()).unwrap())
+            })
+            .collect();
+        assert_eq!(found[0], found[1]);
+        assert_eq!(found[0], found[2]);
+        let (expected, _) = reference::scan(&problem, &probes, 1);
+        assert_eq!(found[0].labels, expected.labels);
+    }
+}
+
+#[test]
+fn all_rows_tie_and_memory_stays_bounded() {
+    let (panels, ids) = filled(5, 3000, |_, t| t as f32);
+    let reversed: Vec<i64> = ids.iter().rev().copied().collect();
+    let lists = [List::new(&panels, ListIds::Table(&reversed)).unwrap()];
+    let queries = vec![0.5; 5 * 30];
+    for metric in Metric::ALL {
+        let problem = Problem {
+            metric,
+            d: 5,
+            k: 7,
+            lists: &lists,
+            queries: &queries,
+        };
+        let found = scan(&problem, &[0; 30], 1, Isa::detect()).unwrap();
+        for labels in found.labels.chunks(7) {
+            assert_eq!(labels, [0, 1, 2, 3, 4, 5, 6]);
+        }
+    }
+}
+
+#[test]
+fn values_at_the_top_of_the_range() {
+    // L2 overflows to +inf: still hits, by id. Inner products that overflow only on the way are
+    // summed again in f64.
+    let rows = [[3e38_f32, -3e38], [1.0, 2.0], [-3e38, 3e38], [3e38, 3e38]];
+    let (panels, ids) = filled(2, 4, |i, t| rows[i][t]);
+    let lists = [List::new(&panels, ListIds::Table(&ids)).unwrap()];
+    for isa in Isa::available() {
+        let scan_one = |metric, queries: &[f32], k| {
+            scan(
+                &Problem {
+                    metric,
+                    d: 2,
+                    k,
+                    lists: &lists,
+                    queries,
+                },
+                &[0],
+                1,
+                isa,
+            )
+            .unwrap()
+        };
+        let l2 = scan_one(Metric::L2, &[0.0, 0.0], 5);
+        assert_eq!(l2.labels, [1, 0, 2, 3, -1]);
+        assert_eq!(l2.distances[1..], [f32::INFINITY; 4]);
+        let ip = scan_one(Metric::InnerProduct, &[10.0, 10.0], 5);
+        assert_eq!(ip.labels, [3, 1, 0, 2, -1]);
+        assert_eq!(
+            ip.distances,
+            [f32::INFINITY, 30.0, 0.0, 0.0, f32::NEG_INFINITY]
+        );
+    }
+}
+
+#[test]
+fn queries_that_are_not_finite_get_padding() {
+    let (panels, ids) = filled(3, 40, |i, t| noise(i * 3 + t));
+    let lists = [List::new(&panels, ListIds::Table(&ids)).unwrap()];
+    let queries = [
+        0.1,
+        0.2,
+        0.3,
+        f32::NAN,
+        0.0,
+        0.0,
+        0.1,
+        0.2,
+        0.3,
+        0.0,
+        f32::NEG_INFINITY,
+        0.0,
+    ];
+    let problem = Problem {
+        metric: Metric::L2,
+        d: 3,
+        k: 2,
+        lists: &lists,
+        queries: &queries,
+    };
+    let found = scan(&problem, &[0; 4], 1, Isa::detect()).unwrap();
+    assert_eq!(found.labels[..2], found.labels[4..6]);
+    assert_eq!(found.labels[2..4], [-1, -1]);
+    assert_eq!(found.labels[6..], [-1, -1]);
+    assert_eq!(found.distances[2], f32::INFINITY);
+}
+
+#[test]
+fn bad_input_is_an_error() {
+    let (panels, ids) = filled(3, 4, |i, _| i as f32);
+    assert!(List::new(&panels, ListIds::Table(&ids[1..])).is_err());
+    let lists = [List::new(&panels, ListIds::Place).unwrap()];
+    let isa = Isa::detect();
+    let problem = |queries| Problem {
+        metric: Metric::L2,
+        d: 3,
+        k: 1,
+        lists: &lists,
+        queries,
+    };
+    assert!(scan(&problem(&[0.0; 4]), &[0], 1, isa).is_err());
+    assert!(scan(&problem(&[0.0; 3]), &[0, 0], 1, isa).is_err());
+    assert!(scan(&problem(&[0.0; 3]), &[1], 1, isa).is_err());
+    let slot = Slot { list: 0, slot: 4 };
+    assert!(rerank(&problem(&[0.0; 3]), &[slot], 1, isa).is_err());
+    let found = scan(&problem(&[2.2; 3]), &[0], 1, isa).unwrap();
+    assert_eq!(found.labels, [2]);
+}

@@ -1,0 +1,34 @@
+//! The k best of every row of a score matrix.
+//!
+//! **Contract.** `scores` is row-major `[rows, n]`. For each row the `min(k, n)` best values
+//! (smallest, or largest) are returned best first with their column numbers; equal values come by
+//! smaller column, NaN comes after every number. [`reference`] sorts everything, [`select`] is
+//! the CPU kernel: one pass against a threshold, survivors into a buffer of about `2k`.
+
+mod cpu;
+pub mod reference;
+
+pub use cpu::select;
+
+/// Which values are best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Best {
+    /// The smallest.
+    Smallest,
+    /// The largest.
+    Largest,
+}
+
+/// The k best of every row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Selected {
+    /// Values, row-major `[rows, k]`, best first.
+    pub values: Vec<f32>,
+    /// Their columns, row-major `[rows, k]`.
+    pub columns: Vec<u32>,
+    /// Columns per row of the answer: `min(k, n)`.
+    pub k: usize,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,24 @@
+//! The flex CPU backend: tensors seen through `FlexTensor::as_slice`, copied only when strided.
+
+use super::{
+    Capabilities, Hits, IvfBackend, Scan, Slot,
+    host::{self, HostLists, HostTensors},
+};
+use crate::error::Result;
+use burn::tensor::{Int, Tensor, TensorPrimitive};
+use burn_flex::Flex;
+
+impl HostTensors for Flex {
+    fn with_slice<R>(tensor: Tensor<Self, 2>, f: impl FnOnce(&[f32]) -> R) -> R {
+        let tensor = tensor.into_primitive().tensor().to_contiguous();
+        if let Some(slice) = tensor.as_slice::<f32>() {
+            return f(slice);
+        }
+        let tensor = Tensor::<Self, 2>::from_primitive(TensorPrimitive::Float(tensor));
+        f(&tensor.into_data().iter::<f32>().collect::<Vec<_>>())
+    }
+}
+
+impl IvfBackend for Flex {
+    host_backend!();
+}

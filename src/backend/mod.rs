@@ -1,0 +1,308 @@
+//! What a backend must bring: a place for the lists, and the few custom operations.
+//!
+//! [`IvfBackend`] is implemented for `NdArray`, `Flex`, every CubeCL backend, `Fusion<B>` and
+//! `Autodiff<B>`. This module and its files are the only ones that see the kernels crate's
+//! operations and the only ones with backend features; each backend has one small file. Bodies in
+//! Burn tensor operations, for backends without kernels of their own, are in [`portable`]; those
+//! over host memory, shared by `NdArray` and `Flex`, in [`host`].
+
+#[macro_use]
+mod shared;
+
+#[cfg(feature = "autodiff")]
+mod autodiff;
+#[cfg(feature = "cube")]
+mod cube;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "fusion")]
+mod fusion;
+#[cfg(any(feature = "ndarray", feature = "flex"))]
+mod host;
+#[cfg(feature = "ndarray")]
+mod ndarray;
+pub mod portable;
+
+use crate::{
+    error::{Error, Result},
+    metric::Metric,
+};
+use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
+pub use burn_ivf_kernels::order::Slot;
+use std::sync::Arc;
+
+/// A probe that reads no list.
+pub const SKIP: u32 = burn_ivf_kernels::list_scan::SKIP;
+
+/// A backend on which indexes can live.
+///
+/// The operations have bodies in portable Burn operations ([`portable`]), so another backend needs
+/// only the associated types and the four conversions; with `Inner = Self` these are the identity.
+pub trait IvfBackend: Backend {
+    /// The backend on which the index's data lie and its searches run: `Self` for a plain
+    /// backend, the wrapped one for `Autodiff<B>` and `Fusion<B>`.
+    type Inner: IvfBackend<Inner = Self::Inner, Device = Self::Device>;
+
+    /// How this backend stores the vectors of inverted lists.
+    type Lists: ListStore<Self>;
+
+    /// What this backend and device can do.
+    fn capabilities(device: &Self::Device) -> Capabilities;
+
+    /// Hands a tensor to the inner backend; a gradient graph stays behind.
+    fn lower<const D: usize>(tensor: Tensor<Self, D>) -> Tensor<Self::Inner, D>;
+
+    /// Hands integers to the inner backend.
+    fn lower_int<const D: usize>(tensor: Tensor<Self, D, Int>) -> Tensor<Self::Inner, D, Int>;
+
+    /// Takes a tensor back from the inner backend; it carries no gradient graph.
+    fn lift<const D: usize>(tensor: Tensor<Self::Inner, D>) -> Tensor<Self, D>;
+
+    /// Takes integers back from the inner backend.
+    fn lift_int<const D: usize>(tensor: Tensor<Self::Inner, D, Int>) -> Tensor<Self, D, Int>;
+
+    /// The `min(k, n)` smallest of every row of `scores`, f32 `[rows, n]`: values and columns, both
+    /// `[rows, min(k, n)]`, smallest first; equal values by smaller column, NaN after every number.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn select_k(
+        scores: Tensor<Self, 2>,
+        k: usize,
+    ) -> Result<(Tensor<Self, 2>, Tensor<Self, 2, Int>)> {
+        portable::select_k(scores, k)
+    }
+
+    /// The `k` best rows of every query among the lists it probes: `probes` is row-major
+    /// `[nq, nprobe]`, [`SKIP`] reads nothing.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn list_scan(scan: &Scan<'_, Self>, probes: &[u32], nprobe: usize) -> Result<Hits<Self>> {
+        portable::list_scan(scan, probes, nprobe)
+    }
+
+    /// The `k` best of the rows in `candidates`, row-major `[nq, per_query]` with [`Slot::NONE`]
+    /// as gaps, by the exact distance of this backend: the bits of [`list_scan`](Self::list_scan).
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn rerank(scan: &Scan<'_, Self>, candidates: &[Slot], per_query: usize) -> Result<Hits<Self>> {
+        portable::rerank(scan, candidates, per_query)
+    }
+}
+
+/// What a backend and device can do; facts for the plan.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Capabilities {
+    /// Whether [`IvfBackend::list_scan`] is a measured kernel (else it is the portable body).
+    pub fused_scan: bool,
+    /// The name of that kernel.
+    pub kernel: String,
+    /// Whether data lie in host memory.
+    pub host: bool,
+    /// Relative error with which a matrix product rounds its f32 inputs: 0, or 2⁻¹⁰ where they
+    /// may pass through tensor cores as tf32.
+    pub matmul_input_roundoff: f64,
+}
+
+/// Where a backend keeps the vectors of inverted lists.
+///
+/// Rows keep the order in which they were appended, and come back bit for bit. A clone is a
+/// snapshot: appending to one does not change the other.
+pub trait ListStore<B: Backend>: Clone + core::fmt::Debug + Send + Sync + 'static {
+    /// `nlist` empty lists of vectors of `d` components.
+    fn new(d: usize, nlist: usize, device: &B::Device) -> Self;
+
+    /// Appends row `i` of `rows`, f32 `[n, d]`, to list `lists[i]`.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn append(&mut self, rows: Tensor<B, 2>, lists: &[u32]) -> Result<()>;
+
+    /// The vectors at `at` (at least one), f32 `[at.len(), d]`, with the exact stored values.
+    fn gather(&self, at: &[Slot]) -> Tensor<B, 2>;
+
+    /// Bytes allocated for vectors.
+    fn bytes(&self) -> usize;
+
+    /// A copy on another device.
+    fn to_device(&self, device: &B::Device) -> Self;
+}
+
+/// The ids of the rows of every list.
+#[derive(Debug, Clone, Copy)]
+pub enum RowIds<'a> {
+    /// List `l`'s row `s` has id `tables[l][s]`.
+    Tables(&'a [Arc<Vec<i64>>]),
+    /// One list of this many rows, whose ids are their places: centroids.
+    Places(usize),
+}
+
+impl RowIds<'_> {
+    /// Number of lists.
+    pub fn nlist(&self) -> usize {
+        match self {
+            Self::Tables(tables) => tables.len(),
+            Self::Places(_) => 1,
+        }
+    }
+
+    /// Rows of list `l`.
+    pub fn len(&self, l: usize) -> usize {
+        match self {
+            Self::Tables(tables) => tables[l].len(),
+            Self::Places(rows) => *rows,
+        }
+    }
+
+    /// The id of the row at `at`.
+    pub fn id(&self, at: Slot) -> i64 {
+        match self {
+            Self::Tables(tables) => tables[at.list as usize][at.slot as usize],
+            Self::Places(_) => i64::from(at.slot),
+        }
+    }
+}
+
+impl burn_ivf_kernels::order::Ids for RowIds<'_> {
+    fn id(&self, at: Slot) -> i64 {
+        RowIds::id(self, at)
+    }
+}
+
+/// The inputs of a scan or re-rank.
+#[derive(Debug, Clone)]
+pub struct Scan<'a, B: IvfBackend> {
+    /// How vectors are compared.
+    pub metric: Metric,
+    /// Components of a vector.
+    pub d: usize,
+    /// Results per query, at least 1.
+    pub k: usize,
+    /// The vectors.
+    pub lists: &'a B::Lists,
+    /// Their ids.
+    pub ids: RowIds<'a>,
+    /// Queries, f32 `[nq, d]`.
+    pub queries: Tensor<B, 2>,
+    /// Bytes of working memory.
+    pub workspace: usize,
+}
+
+impl<B: IvfBackend> Scan<'_, B> {
+    /// Number of queries.
+    pub fn nq(&self) -> usize {
+        self.queries.dims()[0]
+    }
+}
+
+/// The k best rows of every query, on the device.
+#[derive(Debug, Clone)]
+pub struct Hits<B: Backend> {
+    /// Distances or inner products, f32 `[nq, k]`, best first.
+    pub distances: Tensor<B, 2>,
+    /// Ids, `[nq, k]`, dtype [`label_dtype`]; -1 where there is no row.
+    pub labels: Tensor<B, 2, Int>,
+    /// (query, row) pairs compared.
+    pub rows_scanned: u64,
+    /// (query, non-empty list) pairs read.
+    pub lists_scanned: u64,
+}
+
+impl<B: Backend> Hits<B> {
+    /// Hits computed on the host, `k` per query.
+    pub fn from_host(
+        best: burn_ivf_kernels::list_scan::Best,
+        k: usize,
+        device: &B::Device,
+    ) -> Self {
+        let nq = best.labels.len() / k;
+        Self {
+            distances: Tensor::from_data(
+                TensorData::new(best.distances, [nq, k]),
+                (device, DType::F32),
+            ),
+            labels: labels_from(best.labels, k, device),
+            rows_scanned: best.rows_scanned,
+            lists_scanned: best.lists_scanned,
+        }
+    }
+
+    /// Nothing found for any of `nq` queries.
+    pub fn padding(metric: Metric, nq: usize, k: usize, device: &B::Device) -> Self {
+        let best = burn_ivf_kernels::list_scan::Best {
+            distances: vec![metric.padding(); nq * k],
+            labels: vec![-1; nq * k],
+            rows_scanned: 0,
+            lists_scanned: 0,
+        };
+        Self::from_host(best, k, device)
+    }
+}
+
+/// The integer type of labels on a device: i64 where it has that type, else i32.
+pub fn label_dtype<B: Backend>(device: &B::Device) -> DType {
+    if B::supports_dtype(device, DType::I64) {
+        DType::I64
+    } else {
+        DType::I32
+    }
+}
+
+/// Labels as a tensor `[len / k, k]` of [`label_dtype`]; ids were checked at `add`.
+pub fn labels_from<B: Backend>(
+    labels: Vec<i64>,
+    k: usize,
+    device: &B::Device,
+) -> Tensor<B, 2, Int> {
+    let shape = [labels.len() / k, k];
+    let dtype = label_dtype::<B>(device);
+    let data = match dtype {
+        DType::I64 => TensorData::new(labels, shape),
+        _ => TensorData::new(labels.into_iter().map(|id| id as i32).collect(), shape),
+    };
+    Tensor::from_data(data, (device, dtype))
+}
+
+/// Copies a float tensor to the host as f32. Blocks until it is computed.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>> {
+    let data = tensor
+        .try_into_data()
+        .map_err(|e| Error::Device(format!("{e:?}")))?;
+    match data.dtype {
+        DType::F32 => data.into_vec().map_err(|e| Error::Device(format!("{e:?}"))),
+        _ => Ok(data.iter::<f32>().collect()),
+    }
+}
+
+/// Copies an integer tensor to the host as i64. Blocks until it is computed.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn read_int<B: Backend, const D: usize>(tensor: Tensor<B, D, Int>) -> Result<Vec<i64>> {
+    let data = tensor
+        .try_into_data()
+        .map_err(|e| Error::Device(format!("{e:?}")))?;
+    match data.dtype {
+        DType::I64 => data.into_vec().map_err(|e| Error::Device(format!("{e:?}"))),
+        _ => Ok(data.iter::<i64>().collect()),
+    }
+}
+
+/// Rows `indices` of a matrix, in that order.
+pub(crate) fn select_rows<B: Backend>(rows: &Tensor<B, 2>, indices: &[u32]) -> Tensor<B, 2> {
+    let n = rows.dims()[0];
+    if indices.len() == n && indices.iter().enumerate().all(|(i, &r)| i == r as usize) {
+        return rows.clone();
+    }
+    let indices: Vec<i64> = indices.iter().map(|&i| i64::from(i)).collect();
+    let shape = [indices.len()];
+    rows.clone().select(
+        0,
+        Tensor::from_data(TensorData::new(indices, shape), &rows.device()),
+    )
+}

@@ -1,0 +1,319 @@
+//! Bodies of the custom operations for any Burn backend, and the oracle for faster ones.
+//!
+//! Arithmetic is done by Burn tensor operations on the device; choosing and ordering happens on
+//! the host (Burn's own sort on the CubeCL backends reads back to the host as well). Two things
+//! make the results exact and independent of chunking:
+//!
+//! * **Exact keys** ([`exact_keys`]) are summed from differences by a fixed pairwise tree of
+//!   element-wise additions, each its own tensor operation, so neither the shape of a batch nor a
+//!   fused multiply-add can change a bit. The relative error is at most `(log2 d + 3)·2⁻²⁴`.
+//! * **Ranking** uses a matrix product on data centred per block, with a rigorous interval around
+//!   every score; all rows whose interval reaches the k-th best get exact keys.
+
+use super::{Hits, IvfBackend, ListStore, RowIds, Scan, Slot, read, select_rows};
+use crate::{error::Result, metric::Metric};
+use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
+use burn_ivf_kernels::{
+    distance,
+    list_scan::Best,
+    order::{Candidate, TopK},
+    select_k,
+    simd::Isa,
+};
+
+mod lists;
+mod ranking;
+
+pub use lists::PortableLists;
+pub(crate) use ranking::score_error;
+use ranking::{Intervals, block_scores};
+
+/// Unit roundoff of f32.
+pub(crate) const ROUNDOFF: f64 = 1.0 / (1_u64 << 24) as f64;
+
+/// [`IvfBackend::select_k`]: read, threshold scan on the host, write.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn select_k<B: Backend>(
+    scores: Tensor<B, 2>,
+    k: usize,
+) -> Result<(Tensor<B, 2>, Tensor<B, 2, Int>)> {
+    let [rows, n] = scores.dims();
+    let device = scores.device();
+    let selected = select_k::select(
+        &read(scores)?,
+        n,
+        k,
+        select_k::Best::Smallest,
+        Isa::detect(),
+    )?;
+    let columns: Vec<i64> = selected.columns.into_iter().map(i64::from).collect();
+    let shape = [rows, selected.k];
+    Ok((
+        Tensor::from_data(
+            TensorData::new(selected.values, shape),
+            (&device, DType::F32),
+        ),
+        Tensor::from_data(TensorData::new(columns, shape), &device),
+    ))
+}
+
+/// Half-open pieces of `0..n` of at most `size`.
+pub(crate) fn pieces(n: usize, size: usize) -> impl Iterator<Item = core::ops::Range<usize>> {
+    (0..n)
+        .step_by(size.max(1))
+        .map(move |a| a..n.min(a + size.max(1)))
+}
+
+/// [`IvfBackend::list_scan`]: list by list, a matrix product per list and group of queries,
+/// intervals on the host, exact keys for what remains.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn list_scan<B: IvfBackend>(
+    scan: &Scan<'_, B>,
+    probes: &[u32],
+    nprobe: usize,
+) -> Result<Hits<B>> {
+    let (nq, k) = (scan.nq(), scan.k);
+    let mut best = padding(scan.metric, nq, k);
+    let finite = finite_rows(&scan.queries)?;
+    let per_query = Intervals::capacity(k) * Intervals::ENTRY_BYTES;
+    for block in pieces(nq, scan.workspace / 4 / per_query) {
+        let mut found = vec![Intervals::new(k); block.len()];
+        for (l, members) in group(
+            scan.ids.nlist(),
+            &probes[block.start * nprobe..block.end * nprobe],
+            nprobe,
+            |i| finite[block.start + i],
+        ) {
+            let rows = scan.ids.len(l);
+            if rows == 0 {
+                continue;
+            }
+            best.rows_scanned += (members.len() * rows) as u64;
+            best.lists_scanned += members.len() as u64;
+            let members: Vec<u32> = members.iter().map(|&i| i + block.start as u32).collect();
+            scan_list(scan, l, &members, block.start, &mut found)?;
+        }
+        let pairs: Vec<(u32, Slot)> = found
+            .iter_mut()
+            .enumerate()
+            .flat_map(|(i, found)| found.take().into_iter().map(move |at| (i as u32, at)))
+            .map(|(i, at)| (i + block.start as u32, at))
+            .collect();
+        order(scan, &pairs, &mut best)?;
+    }
+    Ok(Hits::from_host(best, k, &scan.queries.device()))
+}
+
+/// [`IvfBackend::rerank`]: exact keys of all candidates, ordered on the host.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn rerank<B: IvfBackend>(
+    scan: &Scan<'_, B>,
+    candidates: &[Slot],
+    per_query: usize,
+) -> Result<Hits<B>> {
+    let (nq, k) = (scan.nq(), scan.k);
+    let mut best = padding(scan.metric, nq, k);
+    let finite = finite_rows(&scan.queries)?;
+    // A bound on the host's table of pairs: 12 bytes each and as much for their keys.
+    for block in pieces(nq, scan.workspace / 4 / (24 * per_query.max(1))) {
+        let pairs: Vec<(u32, Slot)> = block
+            .filter(|&i| finite[i])
+            .flat_map(|i| {
+                let row = &candidates[i * per_query..(i + 1) * per_query];
+                row.iter()
+                    .filter(|&&at| at != Slot::NONE)
+                    .map(move |&at| (i as u32, at))
+            })
+            .collect();
+        best.rows_scanned += pairs.len() as u64;
+        order(scan, &pairs, &mut best)?;
+    }
+    Ok(Hits::from_host(best, k, &scan.queries.device()))
+}
+
+fn padding(metric: Metric, nq: usize, k: usize) -> Best {
+    Best {
+        distances: vec![metric.padding(); nq * k],
+        labels: vec![-1; nq * k],
+        rows_scanned: 0,
+        lists_scanned: 0,
+    }
+}
+
+/// Queries without NaN or infinity.
+fn finite_rows<B: Backend>(queries: &Tensor<B, 2>) -> Result<Vec<bool>> {
+    let [nq, d] = queries.dims();
+    if nq == 0 {
+        return Ok(Vec::new());
+    }
+    // x - x is 0 for finite x and NaN otherwise, and NaN survives every sum.
+    let zero = tree_sum(queries.clone() - queries.clone());
+    debug_assert!(d > 0);
+    Ok(read(zero)?.into_iter().map(|v| v == 0.0).collect())
+}
+
+/// Queries (counted from 0) of a block grouped by list: the lists read, in order, with members.
+fn group(
+    nlist: usize,
+    probes: &[u32],
+    nprobe: usize,
+    searchable: impl Fn(usize) -> bool,
+) -> impl Iterator<Item = (usize, Vec<u32>)> {
+    let mut members = vec![Vec::new(); nlist];
+    for (i, probes) in probes.chunks_exact(nprobe.max(1)).enumerate() {
+        if searchable(i) {
+            for &list in probes.iter().filter(|&&list| list != super::SKIP) {
+                members[list as usize].push(i as u32);
+            }
+        }
+    }
+    members
+        .into_iter()
+        .enumerate()
+        .filter(|(_, members)| !members.is_empty())
+}
+
+/// Scores one list for its members and keeps what may be among the k best.
+fn scan_list<B: IvfBackend>(
+    scan: &Scan<'_, B>,
+    l: usize,
+    members: &[u32],
+    first: usize,
+    found: &mut [Intervals],
+) -> Result<()> {
+    let row_bytes = 4 * scan.d * size_of::<f32>();
+    // A (query, row) pair costs its score, two copies on the way, and an entry.
+    let pair_bytes = 12 + Intervals::ENTRY_BYTES;
+    let rows = (scan.workspace / 4 / row_bytes.max(pair_bytes)).clamp(1, 1 << 20);
+    let roundoff = B::capabilities(&scan.queries.device()).matmul_input_roundoff;
+    for range in pieces(scan.ids.len(l), rows) {
+        let at: Vec<Slot> = range
+            .map(|slot| Slot {
+                list: l as u32,
+                slot: slot as u32,
+            })
+            .collect();
+        let x = scan.lists.gather(&at);
+        let queries = (scan.workspace / 4 / (row_bytes + pair_bytes * at.len())).max(1);
+        for members in members.chunks(queries) {
+            let q = select_rows(&scan.queries, members);
+            let scores = block_scores(scan.metric, q, x.clone(), roundoff)?;
+            let mut full = Vec::new();
+            for (i, &member) in members.iter().enumerate() {
+                let mine = &mut found[member as usize - first];
+                scores.offer(i, &at, mine);
+                if mine.is_full() {
+                    full.push(member);
+                }
+            }
+            settle(scan, &full, first, found)?;
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the intervals of queries that hold too many (ties, or data the ranking cannot tell
+/// apart) by the exact keys of their k best, so that memory stays bounded.
+fn settle<B: IvfBackend>(
+    scan: &Scan<'_, B>,
+    queries: &[u32],
+    first: usize,
+    found: &mut [Intervals],
+) -> Result<()> {
+    for &query in queries {
+        let mine = &mut found[query as usize - first];
+        let pairs: Vec<(u32, Slot)> = mine.take().into_iter().map(|at| (query, at)).collect();
+        let keys = exact_keys(scan, &pairs)?;
+        let mut top = TopK::new(scan.k);
+        for (&(_, at), key) in pairs.iter().zip(keys) {
+            top.push(Candidate { key, at }, &scan.ids);
+        }
+        top.drain_sorted(&scan.ids, |_, best| mine.settle(best));
+    }
+    Ok(())
+}
+
+/// Writes the k best of `pairs` (grouped by query) into `best`.
+fn order<B: IvfBackend>(scan: &Scan<'_, B>, pairs: &[(u32, Slot)], best: &mut Best) -> Result<()> {
+    let keys = exact_keys(scan, pairs)?;
+    let mut at = 0;
+    for mine in pairs.chunk_by(|a, b| a.0 == b.0) {
+        let query = mine[0].0 as usize;
+        let mut top = TopK::new(scan.k);
+        for (&(_, at), &key) in mine.iter().zip(&keys[at..]) {
+            top.push(Candidate { key, at }, &scan.ids);
+        }
+        at += mine.len();
+        top.drain_sorted(&scan.ids, |rank, found| {
+            best.distances[query * scan.k + rank] = scan.metric.key(found.key);
+            best.labels[query * scan.k + rank] = RowIds::id(&scan.ids, found.at);
+        });
+    }
+    Ok(())
+}
+
+/// Exact keys of (query, row) pairs: smaller is better, never NaN.
+pub(crate) fn exact_keys<B: IvfBackend>(
+    scan: &Scan<'_, B>,
+    pairs: &[(u32, Slot)],
+) -> Result<Vec<f32>> {
+    let mut keys = Vec::with_capacity(pairs.len());
+    let chunk = (scan.workspace / 4 / (4 * scan.d * size_of::<f32>())).max(1);
+    for pairs in pairs.chunks(chunk) {
+        let queries: Vec<u32> = pairs.iter().map(|p| p.0).collect();
+        let at: Vec<Slot> = pairs.iter().map(|p| p.1).collect();
+        let q = select_rows(&scan.queries, &queries);
+        let x = scan.lists.gather(&at);
+        let terms = match scan.metric {
+            Metric::L2 => {
+                let difference = x.clone() - q.clone();
+                difference.clone() * difference
+            }
+            Metric::InnerProduct => x.clone() * q.clone(),
+        };
+        let sums = read(tree_sum(terms))?;
+        let first = keys.len();
+        keys.extend(sums.into_iter().map(|sum| scan.metric.key(sum)));
+        if scan.metric == Metric::InnerProduct && keys[first..].iter().any(|k| !k.is_finite()) {
+            sum_again(&mut keys[first..], &read(q)?, &read(x)?, scan.d);
+        }
+    }
+    Ok(keys)
+}
+
+/// Inner products whose f32 sum left the range, summed in f64.
+fn sum_again(keys: &mut [f32], q: &[f32], x: &[f32], d: usize) {
+    for ((key, q), x) in keys
+        .iter_mut()
+        .zip(q.chunks_exact(d))
+        .zip(x.chunks_exact(d))
+    {
+        if !key.is_finite() {
+            *key = (0.0 - distance::reference(Metric::InnerProduct, q, x)) as f32;
+        }
+    }
+}
+
+/// Sums the last dimension by halving it with element-wise additions: `[n, d]` to `[n]`.
+pub(crate) fn tree_sum<B: Backend>(terms: Tensor<B, 2>) -> Tensor<B, 1> {
+    let [n, mut d] = terms.dims();
+    let mut terms = terms;
+    while d > 1 {
+        let half = d / 2;
+        let low = terms.clone().slice([0..n, 0..half]);
+        let high = terms.clone().slice([0..n, half..2 * half]);
+        let mut next = low + high;
+        if d % 2 == 1 {
+            next = Tensor::cat(vec![next, terms.slice([0..n, d - 1..d])], 1);
+        }
+        terms = next;
+        d = half + d % 2;
+    }
+    terms.reshape([n])
+}

@@ -1,0 +1,155 @@
+//! Scores by a matrix product, with an interval that is sure to hold the exact key.
+
+use super::ROUNDOFF;
+use crate::{
+    backend::{IvfBackend, Slot, read},
+    error::Result,
+    metric::Metric,
+};
+use burn::tensor::Tensor;
+use burn_ivf_kernels::order::Candidate;
+
+/// Scores of a block of queries against a block of rows.
+pub(super) struct BlockScores {
+    metric: Metric,
+    d: usize,
+    roundoff: f64,
+    rows: usize,
+    /// `[g + 1, rows + 1]`: scores, the queries' squared norms in the last column, the rows' in
+    /// the last line.
+    table: Vec<f32>,
+}
+
+/// Half of the error a score from a matrix product may have, given `scale`: `(|q| + |x|)²` for L2
+/// (both centred), `|q|·|x|` for inner products.
+///
+/// Rounding of the product's inputs costs `2·input` per term, its sum at most `d` roundoffs, the
+/// norms as much again, centring 4, the exact key itself (pairwise tree or blocks of 32) the rest.
+pub(crate) fn score_error(scale: f64, d: usize, input_roundoff: f64) -> f64 {
+    scale * (4.0 * input_roundoff + (4 * d + 64) as f64 * ROUNDOFF)
+}
+
+/// Scores `q`, `[g, d]`, against `x`, `[m, d]`; L2 on data centred at the mean of `x`, so that data
+/// far from the origin keep tight intervals. One read.
+pub(super) fn block_scores<B: IvfBackend>(
+    metric: Metric,
+    q: Tensor<B, 2>,
+    x: Tensor<B, 2>,
+    roundoff: f64,
+) -> Result<BlockScores> {
+    let ([g, d], [m, _]) = (q.dims(), x.dims());
+    let (q, x) = match metric {
+        Metric::L2 => {
+            let mean = x.clone().mean_dim(0);
+            (q - mean.clone(), x - mean)
+        }
+        Metric::InnerProduct => (q, x),
+    };
+    let qn = (q.clone() * q.clone()).sum_dim(1);
+    let xn = (x.clone() * x.clone()).sum_dim(1).reshape([1, m]);
+    let product = q.matmul(x.transpose());
+    let scores = match metric {
+        Metric::L2 => qn.clone() + xn.clone() - product * 2.0,
+        Metric::InnerProduct => product.neg(),
+    };
+    let corner = qn.clone().slice([0..1, 0..1]);
+    let top = Tensor::cat(vec![scores, qn], 1);
+    let table = Tensor::cat(vec![top, Tensor::cat(vec![xn, corner], 1)], 0);
+    let table = read(table)?;
+    debug_assert_eq!(table.len(), (g + 1) * (m + 1));
+    Ok(BlockScores {
+        metric,
+        d,
+        roundoff,
+        rows: m,
+        table,
+    })
+}
+
+impl BlockScores {
+    /// Offers every row of the block to the intervals of query `i`.
+    pub(super) fn offer(&self, i: usize, at: &[Slot], found: &mut Intervals) {
+        let width = self.rows + 1;
+        let line = &self.table[i * width..(i + 1) * width];
+        let norms = &self.table[self.table.len() - width..];
+        let qn = f64::from(line[self.rows]).sqrt();
+        for ((&score, &xn), &at) in line.iter().zip(norms).zip(at) {
+            let xn = f64::from(xn).sqrt();
+            let scale = match self.metric {
+                Metric::L2 => (qn + xn) * (qn + xn),
+                Metric::InnerProduct => qn * xn,
+            };
+            let error = score_error(scale, self.d, self.roundoff);
+            let (lower, upper) = (f64::from(score) - error, f64::from(score) + error);
+            if lower.is_finite() && upper.is_finite() && error < 1e37 {
+                found.push(lower, upper, at);
+            } else {
+                found.push(f64::NEG_INFINITY, f64::INFINITY, at);
+            }
+        }
+    }
+}
+
+/// The rows of one query that may be among its k best, each with an interval for its exact key.
+#[derive(Debug, Clone)]
+pub(super) struct Intervals {
+    k: usize,
+    threshold: f64,
+    entries: Vec<(f64, f64, Slot)>,
+}
+
+impl Intervals {
+    /// Bytes of an entry.
+    pub(super) const ENTRY_BYTES: usize = size_of::<(f64, f64, Slot)>();
+
+    /// Entries kept at most between two calls of [`is_full`](Self::is_full), but for one block.
+    pub(super) const fn capacity(k: usize) -> usize {
+        4 * k + 256
+    }
+
+    pub(super) fn new(k: usize) -> Self {
+        Self {
+            k,
+            threshold: f64::INFINITY,
+            entries: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, lower: f64, upper: f64, at: Slot) {
+        if lower <= self.threshold {
+            self.entries.push((lower, upper, at));
+            if self.entries.len() % Self::capacity(self.k) == 0 {
+                self.cut();
+            }
+        }
+    }
+
+    /// Lowers the threshold to the k-th smallest upper end and drops what lies above it.
+    fn cut(&mut self) {
+        if self.entries.len() > self.k {
+            self.entries
+                .select_nth_unstable_by(self.k - 1, |a, b| a.1.total_cmp(&b.1));
+            self.threshold = self.entries[self.k - 1].1;
+            let threshold = self.threshold;
+            self.entries.retain(|entry| entry.0 <= threshold);
+        }
+    }
+
+    /// Whether more is held than should be kept.
+    pub(super) fn is_full(&mut self) -> bool {
+        self.cut();
+        self.entries.len() > Self::capacity(self.k) / 2
+    }
+
+    /// Takes all rows that may be among the k best.
+    pub(super) fn take(&mut self) -> Vec<Slot> {
+        self.cut();
+        self.entries.drain(..).map(|entry| entry.2).collect()
+    }
+
+    /// Puts back a row with its exact key.
+    pub(super) fn settle(&mut self, best: Candidate) {
+        let key = f64::from(best.key);
+        self.entries.push((key, key, best.at));
+    }
+}

@@ -1,0 +1,162 @@
+//! What several backends share word for word: backends that are their own inner backend,
+//! backends over host memory, and wrappers (`Fusion<B>`, `Autodiff<B>`).
+
+#[cfg(any(feature = "autodiff", feature = "fusion"))]
+pub use wrapper::InnerLists;
+
+/// The conversions of a backend that is its own inner backend.
+macro_rules! own_inner {
+    () => {
+        type Inner = Self;
+
+        fn lower<const D: usize>(tensor: Tensor<Self, D>) -> Tensor<Self, D> {
+            tensor
+        }
+
+        fn lower_int<const D: usize>(tensor: Tensor<Self, D, Int>) -> Tensor<Self, D, Int> {
+            tensor
+        }
+
+        fn lift<const D: usize>(tensor: Tensor<Self, D>) -> Tensor<Self, D> {
+            tensor
+        }
+
+        fn lift_int<const D: usize>(tensor: Tensor<Self, D, Int>) -> Tensor<Self, D, Int> {
+            tensor
+        }
+    };
+}
+
+/// The whole of `IvfBackend` for a backend over host memory.
+macro_rules! host_backend {
+    () => {
+        own_inner!();
+
+        type Lists = HostLists;
+
+        fn capabilities(_: &Self::Device) -> Capabilities {
+            host::capabilities()
+        }
+
+        fn select_k(
+            scores: Tensor<Self, 2>,
+            k: usize,
+        ) -> Result<(Tensor<Self, 2>, Tensor<Self, 2, Int>)> {
+            host::select_k(scores, k)
+        }
+
+        fn list_scan(scan: &Scan<'_, Self>, probes: &[u32], nprobe: usize) -> Result<Hits<Self>> {
+            host::list_scan(scan, probes, nprobe)
+        }
+
+        fn rerank(
+            scan: &Scan<'_, Self>,
+            candidates: &[Slot],
+            per_query: usize,
+        ) -> Result<Hits<Self>> {
+            host::rerank(scan, candidates, per_query)
+        }
+    };
+}
+
+/// The whole of `IvfBackend` for a wrapper, but for the four conversions.
+#[cfg(any(feature = "autodiff", feature = "fusion"))]
+macro_rules! forward_to_inner {
+    () => {
+        type Lists = InnerLists<Self>;
+
+        fn capabilities(device: &Self::Device) -> Capabilities {
+            <Self::Inner as IvfBackend>::capabilities(device)
+        }
+
+        fn select_k(
+            scores: Tensor<Self, 2>,
+            k: usize,
+        ) -> Result<(Tensor<Self, 2>, Tensor<Self, 2, Int>)> {
+            let (values, columns) = <Self::Inner as IvfBackend>::select_k(Self::lower(scores), k)?;
+            Ok((Self::lift(values), Self::lift_int(columns)))
+        }
+
+        fn list_scan(scan: &Scan<'_, Self>, probes: &[u32], nprobe: usize) -> Result<Hits<Self>> {
+            let hits =
+                <Self::Inner as IvfBackend>::list_scan(&InnerLists::scan(scan), probes, nprobe)?;
+            Ok(InnerLists::<Self>::hits(hits))
+        }
+
+        fn rerank(
+            scan: &Scan<'_, Self>,
+            candidates: &[Slot],
+            per_query: usize,
+        ) -> Result<Hits<Self>> {
+            let hits = <Self::Inner as IvfBackend>::rerank(
+                &InnerLists::scan(scan),
+                candidates,
+                per_query,
+            )?;
+            Ok(InnerLists::<Self>::hits(hits))
+        }
+    };
+}
+
+#[cfg(any(feature = "autodiff", feature = "fusion"))]
+mod wrapper {
+    use crate::{
+        backend::{Hits, IvfBackend, ListStore, Scan, Slot},
+        error::Result,
+    };
+    use burn::tensor::Tensor;
+
+    /// The inner backend's lists under the wrapper's type.
+    #[derive(Debug, Clone)]
+    pub struct InnerLists<B: IvfBackend>(<B::Inner as IvfBackend>::Lists);
+
+    impl<B: IvfBackend> InnerLists<B> {
+        /// The scan with its tensors handed to the inner backend.
+        pub(in crate::backend) fn scan<'a>(scan: &Scan<'a, B>) -> Scan<'a, B::Inner>
+        where
+            B: IvfBackend<Lists = Self>,
+        {
+            Scan {
+                metric: scan.metric,
+                d: scan.d,
+                k: scan.k,
+                lists: &scan.lists.0,
+                ids: scan.ids,
+                queries: B::lower(scan.queries.clone()),
+                workspace: scan.workspace,
+            }
+        }
+
+        /// The hits taken back.
+        pub(in crate::backend) fn hits(hits: Hits<B::Inner>) -> Hits<B> {
+            Hits {
+                distances: B::lift(hits.distances),
+                labels: B::lift_int(hits.labels),
+                rows_scanned: hits.rows_scanned,
+                lists_scanned: hits.lists_scanned,
+            }
+        }
+    }
+
+    impl<B: IvfBackend> ListStore<B> for InnerLists<B> {
+        fn new(d: usize, nlist: usize, device: &B::Device) -> Self {
+            Self(ListStore::new(d, nlist, device))
+        }
+
+        fn append(&mut self, rows: Tensor<B, 2>, lists: &[u32]) -> Result<()> {
+            self.0.append(B::lower(rows), lists)
+        }
+
+        fn gather(&self, at: &[Slot]) -> Tensor<B, 2> {
+            B::lift(self.0.gather(at))
+        }
+
+        fn bytes(&self) -> usize {
+            self.0.bytes()
+        }
+
+        fn to_device(&self, device: &B::Device) -> Self {
+            Self(self.0.to_device(device))
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! The search pipeline: coarse step, then one of the scans, on the inner backend.
+//!
+//! Everything here is generic over the inner backend `E` and free of decisions: those are made in
+//! `plan`. The paths give the same bits because all of them end in the backend's one exact
+//! distance and one total order.
+
+mod coarse;
+mod matrix;
+
+pub(crate) use coarse::{Probes, nearest, probe};
+
+use crate::{
+    backend::{Hits, IvfBackend, Scan, Slot},
+    error::Result,
+};
+
+/// Searches an inverted file by csr: the backend's list scan.
+pub(crate) fn csr<E: IvfBackend>(scan: &Scan<'_, E>, probes: &Probes) -> Result<Hits<E>> {
+    E::list_scan(scan, &probes.lists, probes.nprobe)
+}
+
+/// Searches an inverted file by matrix: gather, batched product, select, re-rank. Also returns
+/// the number of query chunks.
+pub(crate) fn matrix<E: IvfBackend>(
+    scan: &Scan<'_, E>,
+    probes: &Probes,
+) -> Result<(Hits<E>, usize)> {
+    matrix::per_query(scan, probes)
+}
+
+/// Searches one list exhaustively, block by block of rows.
+pub(crate) fn exhaustive_chunked<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<Hits<E>> {
+    E::list_scan(scan, &vec![0; scan.nq()], 1)
+}
+
+/// Searches one list exhaustively through score matrices. Also returns the number of query chunks.
+pub(crate) fn exhaustive_matrix<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<(Hits<E>, usize)> {
+    let rows: Vec<Slot> = (0..scan.ids.len(0))
+        .map(|slot| Slot {
+            list: 0,
+            slot: slot as u32,
+        })
+        .collect();
+    matrix::shared(scan, &rows)
+}

@@ -1,0 +1,180 @@
+//! What can go wrong, with the numbers and what to do about it.
+
+/// The result of every fallible call of this crate.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// An error a caller can cause. Nothing is lost or changed when a call returns one.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The dimension of an index is 0.
+    #[error("the dimension d is 0; an index needs vectors of at least one component")]
+    ZeroDimension,
+    /// Vectors do not have the index's dimension.
+    #[error("{what} have {found} components, the index was made for d = {expected}")]
+    DimensionMismatch {
+        /// Which tensor.
+        what: &'static str,
+        /// The index's dimension.
+        expected: usize,
+        /// Components found.
+        found: usize,
+    },
+    /// A tensor has another shape than asked for.
+    #[error("{what} have shape {found:?}, expected {expected}")]
+    ShapeMismatch {
+        /// Which tensor.
+        what: &'static str,
+        /// The shape expected, in words.
+        expected: String,
+        /// The shape found.
+        found: Vec<usize>,
+    },
+    /// The index must be trained first.
+    #[error(
+        "the index is not trained; call train() with at least nlist vectors, or build it with from_centroids()"
+    )]
+    NotTrained,
+    /// `k` is 0.
+    #[error("k is 0; ask for at least one result per query")]
+    ZeroK,
+    /// `nprobe` is 0.
+    #[error("nprobe is 0; probe at least one list (values above nlist are clamped to it)")]
+    ZeroNprobe,
+    /// `nlist` is 0.
+    #[error("nlist is 0; an inverted file needs at least one list")]
+    ZeroNlist,
+    /// Fewer training points than clusters.
+    #[error(
+        "{points} training points for nlist = {nlist} clusters; pass at least {nlist} points (39 per cluster is a sound minimum) or lower nlist"
+    )]
+    TooFewPoints {
+        /// Points passed.
+        points: usize,
+        /// Clusters asked for.
+        nlist: usize,
+    },
+    /// Values that are NaN or infinite.
+    #[error(
+        "{count} of the {what} hold NaN or infinite components, row {row} first; remove them before the call"
+    )]
+    NonFinite {
+        /// Which tensor.
+        what: &'static str,
+        /// The first such row.
+        row: usize,
+        /// How many rows.
+        count: usize,
+    },
+    /// Not as many ids, list numbers or weights as vectors.
+    #[error("{found} {what} for {rows} vectors; pass one per vector")]
+    Count {
+        /// What is counted.
+        what: &'static str,
+        /// Vectors passed.
+        rows: usize,
+        /// Items passed.
+        found: usize,
+    },
+    /// An id is -1, the label of a missing result.
+    #[error("row {row} has id -1, which marks missing results; use another id")]
+    PaddingId {
+        /// The row.
+        row: usize,
+    },
+    /// An id does not fit the device's label type.
+    #[error(
+        "row {row} has id {id}, but this device has only 32-bit integers; use ids within ±2147483647 or a device with 64-bit integers"
+    )]
+    IdOutOfRange {
+        /// The row.
+        row: usize,
+        /// The id.
+        id: i64,
+    },
+    /// The automatic ids are used up.
+    #[error("no automatic ids are left after {next_id}; use add_with_ids()")]
+    IdsExhausted {
+        /// The next id that would be given.
+        next_id: i64,
+    },
+    /// A list number that does not exist.
+    #[error("list {list} does not exist, there are {nlist} lists (0 to nlist - 1{hint})")]
+    ListOutOfRange {
+        /// The list named.
+        list: i64,
+        /// Number of lists.
+        nlist: usize,
+        /// What else would be legal.
+        hint: &'static str,
+    },
+    /// An argument outside its legal values.
+    #[error("{name} = {value} is not legal: {expected}")]
+    IllegalValue {
+        /// The argument.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// The legal values.
+        expected: &'static str,
+    },
+    /// A name that stands for nothing.
+    #[error("unknown {what} {name:?}; the names are {expected}")]
+    UnknownName {
+        /// What kind of name.
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// The legal names.
+        expected: &'static str,
+    },
+    /// Training would discard stored vectors.
+    #[error(
+        "the index holds {ntotal} vectors, which belong to its present lists; call reset() before train()"
+    )]
+    NotEmpty {
+        /// Vectors held.
+        ntotal: usize,
+    },
+    /// More rows than positions can name.
+    #[error("{rows} rows in one list, the limit is {limit}; use more lists")]
+    TooLarge {
+        /// Rows asked for.
+        rows: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The float type of a tensor cannot be used.
+    #[error("{what} have dtype {dtype}; pass f64, f32, f16 or bf16 floats")]
+    Dtype {
+        /// Which tensor.
+        what: &'static str,
+        /// Its dtype.
+        dtype: String,
+    },
+    /// A kernel refused its input: a bug in this crate, reported instead of a panic.
+    #[error("internal error: {0}; please report it")]
+    Kernel(#[from] burn_ivf_kernels::KernelError),
+    /// Reading a tensor back from its device failed.
+    #[error("reading from the device failed: {0}")]
+    Device(String),
+}
+
+impl From<burn_ivf_kernels::UnknownMetric> for Error {
+    fn from(unknown: burn_ivf_kernels::UnknownMetric) -> Self {
+        Self::UnknownName {
+            what: "metric",
+            name: unknown.0,
+            expected: "\"l2\" and \"ip\"",
+        }
+    }
+}
+
+/// An [`Error::IllegalValue`].
+pub(crate) fn illegal(name: &'static str, value: impl ToString, expected: &'static str) -> Error {
+    Error::IllegalValue {
+        name,
+        value: value.to_string(),
+        expected,
+    }
+}

@@ -1,0 +1,437 @@
+//! The inverted-file index: building, training, adding, looking inside.
+
+use super::{builder::IndexIvfFlatBuilder, flat::copy_rows, validate};
+use crate::{
+    backend::{IvfBackend, ListStore, read},
+    cluster::{self, KMeansParams, KMeansReport},
+    engine,
+    error::{Error, Result},
+    lists::InvertedLists,
+    metric::Metric,
+    params::{AutoRule, IvfSettings, SearchMode, check_workspace},
+    result::MemoryInfo,
+};
+use burn::tensor::{DType, Tensor, TensorData};
+
+/// An inverted file over exact vectors (faiss `IndexIVFFlat`).
+///
+/// Vectors are put into the list of their nearest centroid; a search reads the `nprobe` nearest
+/// lists of each query. Searching takes `&self` and the index is `Send + Sync`; a clone is a
+/// snapshot that shares memory until one of the two changes.
+///
+/// ```
+/// use burn::{backend::NdArray, tensor::{Distribution, Tensor}};
+/// use burn_ivf::{IndexIvfFlat, SearchParams};
+/// let device = Default::default();
+/// let x = Tensor::<NdArray, 2>::random([2000, 16], Distribution::Default, &device);
+/// let mut index = IndexIvfFlat::<NdArray>::builder(16).nlist(20).build(&device)?;
+/// index.train(x.clone())?;
+/// index.add(x.clone())?;
+/// let queries = x.slice([0..5, 0..16]);
+/// let hits = index.search_with(queries, 3, &SearchParams::exact().with_nprobe(4))?;
+/// let (distances, labels) = hits.to_vecs();
+/// assert_eq!((labels[0], distances[0]), (0, 0.0));
+/// # Ok::<(), burn_ivf::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct IndexIvfFlat<B: IvfBackend> {
+    pub(super) d: usize,
+    pub(super) metric: Metric,
+    pub(super) device: B::Device,
+    pub(super) settings: IvfSettings,
+    nlist: Option<usize>,
+    kmeans: KMeansParams,
+    pub(super) trained: Option<Trained<B::Inner>>,
+}
+
+/// What training makes: centroids, in the store's layout and as a tensor, and the lists.
+#[derive(Debug, Clone)]
+pub(super) struct Trained<E: IvfBackend> {
+    /// One list, row `l` is centroid `l`.
+    pub quantizer: E::Lists,
+    pub centroids: Tensor<E, 2>,
+    pub lists: InvertedLists<E>,
+}
+
+impl<E: IvfBackend> Trained<E> {
+    fn new(centroids: Tensor<E, 2>, device: &E::Device) -> Result<Self> {
+        let [nlist, d] = centroids.dims();
+        let mut quantizer = E::Lists::new(d, 1, device);
+        quantizer.append(centroids.clone(), &vec![0; nlist])?;
+        Ok(Self {
+            quantizer,
+            centroids,
+            lists: InvertedLists::new(d, nlist, device),
+        })
+    }
+}
+
+impl<B: IvfBackend> IndexIvfFlat<B> {
+    /// Starts an index for vectors of `d` components.
+    pub fn builder(d: usize) -> IndexIvfFlatBuilder<B> {
+        IndexIvfFlatBuilder::new(d)
+    }
+
+    pub(super) fn untrained(
+        d: usize,
+        nlist: Option<usize>,
+        metric: Metric,
+        settings: IvfSettings,
+        kmeans: KMeansParams,
+        device: &B::Device,
+    ) -> Self {
+        Self {
+            d,
+            metric,
+            device: device.clone(),
+            settings,
+            nlist,
+            kmeans,
+            trained: None,
+        }
+    }
+
+    /// A trained, empty index around given centroids, `[nlist, d]`, with default settings.
+    ///
+    /// # Errors
+    /// No centroid, no component, NaN or infinite components.
+    pub fn from_centroids(centroids: Tensor<B, 2>, metric: Metric) -> Result<Self> {
+        let [nlist, d] = centroids.dims();
+        if d == 0 {
+            return Err(Error::ZeroDimension);
+        }
+        if nlist == 0 {
+            return Err(Error::ZeroNlist);
+        }
+        let device = centroids.device();
+        let centroids = validate::stored::<B>(centroids, d, "centroids")?;
+        let mut index = Self::untrained(
+            d,
+            Some(nlist),
+            metric,
+            IvfSettings::default(),
+            KMeansParams::default(),
+            &device,
+        );
+        index.trained = Some(Trained::new(centroids, &device)?);
+        Ok(index)
+    }
+
+    /// Components of a vector.
+    pub fn d(&self) -> usize {
+        self.d
+    }
+
+    /// How vectors are compared.
+    pub fn metric(&self) -> Metric {
+        self.metric
+    }
+
+    /// Where the vectors are.
+    pub fn device(&self) -> B::Device {
+        self.device.clone()
+    }
+
+    /// Vectors held.
+    pub fn ntotal(&self) -> usize {
+        self.trained.as_ref().map_or(0, |t| t.lists.ntotal())
+    }
+
+    /// Number of lists; `None` while it is left to `train`.
+    pub fn nlist(&self) -> Option<usize> {
+        self.nlist
+            .or(self.trained.as_ref().map(|t| t.lists.nlist()))
+    }
+
+    /// Whether vectors can be added and searched.
+    pub fn is_trained(&self) -> bool {
+        self.trained.is_some()
+    }
+
+    /// Lists probed per query.
+    pub fn nprobe(&self) -> usize {
+        self.settings
+            .nprobe_or_default(self.nlist().unwrap_or(usize::MAX))
+    }
+
+    /// Sets the number of lists probed per query; above nlist is clamped.
+    ///
+    /// # Errors
+    /// [`Error::ZeroNprobe`] when it is 0.
+    pub fn set_nprobe(&mut self, nprobe: usize) -> Result<()> {
+        if nprobe == 0 {
+            return Err(Error::ZeroNprobe);
+        }
+        self.settings.nprobe = Some(nprobe.min(self.nlist().unwrap_or(usize::MAX)));
+        Ok(())
+    }
+
+    /// How searches are done.
+    pub fn mode(&self) -> SearchMode {
+        self.settings.mode
+    }
+
+    /// Sets how searches are done; results are the same.
+    pub fn set_mode(&mut self, mode: SearchMode) {
+        self.settings.mode = mode;
+    }
+
+    /// How [`SearchMode::Auto`] decides.
+    pub fn auto_rule(&self) -> AutoRule {
+        self.settings.auto_rule
+    }
+
+    /// Sets how [`SearchMode::Auto`] decides.
+    ///
+    /// # Errors
+    /// [`Error::IllegalValue`] for a threshold that is not a finite number above 0.
+    pub fn set_auto_rule(&mut self, rule: AutoRule) -> Result<()> {
+        self.settings.auto_rule = rule.check()?;
+        Ok(())
+    }
+
+    /// Bytes of working memory a search may use.
+    pub fn workspace_limit(&self) -> usize {
+        self.settings.workspace
+    }
+
+    /// Sets [`workspace_limit`](Self::workspace_limit).
+    ///
+    /// # Errors
+    /// [`Error::IllegalValue`] below 64 KiB.
+    pub fn set_workspace_limit(&mut self, bytes: usize) -> Result<()> {
+        self.settings.workspace = check_workspace(bytes)?;
+        Ok(())
+    }
+
+    /// Trains the centroids on `x`, `[n, d]`, by k-means; see [`KMeansParams`].
+    ///
+    /// # Errors
+    /// Fewer points than lists, another dimension, NaN or infinite points, illegal parameters;
+    /// [`Error::NotEmpty`] when vectors are held. The index is then as before.
+    pub fn train(&mut self, x: Tensor<B, 2>) -> Result<KMeansReport> {
+        if self.ntotal() > 0 {
+            return Err(Error::NotEmpty {
+                ntotal: self.ntotal(),
+            });
+        }
+        let x = validate::vectors::<B>(x, self.d, "training vectors")?;
+        let n = x.dims()[0];
+        let nlist = self.nlist.unwrap_or_else(|| n.isqrt().clamp(1, 1024));
+        let (centroids, report) =
+            cluster::train(x, nlist, self.metric, &self.kmeans, self.settings.workspace)?;
+        let data = TensorData::new(centroids, [nlist, self.d]);
+        let centroids = Tensor::from_data(data, (&self.device, DType::F32));
+        self.trained = Some(Trained::new(centroids, &self.device)?);
+        Ok(report)
+    }
+
+    pub(super) fn trained(&self) -> Result<&Trained<B::Inner>> {
+        self.trained.as_ref().ok_or(Error::NotTrained)
+    }
+
+    /// Adds vectors `x`, `[n, d]`, with the ids that follow the largest one so far.
+    ///
+    /// # Errors
+    /// Not trained, another dimension, NaN or infinite components: nothing is added.
+    pub fn add(&mut self, x: Tensor<B, 2>) -> Result<()> {
+        let ids = self.trained()?.lists.auto_ids(x.dims()[0])?;
+        self.add_checked(x, &ids, None)
+    }
+
+    /// Adds vectors `x`, `[n, d]`, with an id each. Duplicate and negative ids are allowed.
+    ///
+    /// # Errors
+    /// As [`add`](Self::add); another number of ids, an id of -1 or one that the device's labels
+    /// cannot hold.
+    pub fn add_with_ids(&mut self, x: Tensor<B, 2>, ids: &[i64]) -> Result<()> {
+        self.add_checked(x, ids, None)
+    }
+
+    /// Adds vector `i` of `x`, `[n, d]`, to list `lists[i]` without looking for the nearest one
+    /// (faiss `add_core` with precomputed assignment); automatic ids without `ids`.
+    ///
+    /// # Errors
+    /// As [`add_with_ids`](Self::add_with_ids); another number of lists, or one that does not
+    /// exist.
+    pub fn add_preassigned(
+        &mut self,
+        x: Tensor<B, 2>,
+        ids: Option<&[i64]>,
+        lists: &[u32],
+    ) -> Result<()> {
+        match ids {
+            Some(ids) => self.add_checked(x, ids, Some(lists)),
+            None => {
+                let ids = self.trained()?.lists.auto_ids(x.dims()[0])?;
+                self.add_checked(x, &ids, Some(lists))
+            }
+        }
+    }
+
+    fn add_checked(&mut self, x: Tensor<B, 2>, ids: &[i64], lists: Option<&[u32]>) -> Result<()> {
+        let (metric, workspace) = (self.metric, self.settings.workspace);
+        let trained = self.trained.as_mut().ok_or(Error::NotTrained)?;
+        let rows = x.dims()[0];
+        validate::ids::<B>(ids, rows, &self.device)?;
+        let shape = trained.centroids.dims();
+        if let Some(lists) = lists {
+            if lists.len() != rows {
+                return Err(Error::Count {
+                    what: "list numbers",
+                    rows,
+                    found: lists.len(),
+                });
+            }
+            if let Some(&list) = lists.iter().find(|&&l| l as usize >= shape[0]) {
+                return Err(Error::ListOutOfRange {
+                    list: i64::from(list),
+                    nlist: shape[0],
+                    hint: "",
+                });
+            }
+        }
+        let x = validate::stored::<B>(x, self.d, "vectors")?;
+        if rows == 0 {
+            return Ok(());
+        }
+        let lists = match lists {
+            Some(lists) => lists.to_vec(),
+            None => {
+                engine::probe(metric, &trained.quantizer, shape, x.clone(), 1, workspace)?.lists
+            }
+        };
+        trained.lists.append(x, ids, &lists)
+    }
+
+    /// Removes all vectors and releases their memory; training and settings stay, automatic ids
+    /// start at 0 again.
+    pub fn reset(&mut self) {
+        if let Some(trained) = &mut self.trained {
+            trained.lists = InvertedLists::new(self.d, trained.lists.nlist(), &self.device);
+        }
+    }
+
+    /// Removes all vectors and the training; settings stay.
+    pub fn reset_all(&mut self) {
+        self.trained = None;
+    }
+
+    /// The centroids, f32 `[nlist, d]`, once trained.
+    pub fn centroids(&self) -> Option<Tensor<B, 2>> {
+        self.trained.as_ref().map(|t| B::lift(t.centroids.clone()))
+    }
+
+    /// Vectors in every list; empty before training.
+    pub fn list_sizes(&self) -> Vec<usize> {
+        self.trained
+            .as_ref()
+            .map_or_else(Vec::new, |t| t.lists.sizes())
+    }
+
+    /// The ids of list `l`, in insertion order.
+    ///
+    /// # Errors
+    /// Not trained, or no such list.
+    pub fn list_ids(&self, l: usize) -> Result<Vec<i64>> {
+        Ok(self.list(l)?.lists.list_ids(l).to_vec())
+    }
+
+    /// The vectors of list `l`, f32 `[size, d]`, in insertion order, bit for bit as added.
+    ///
+    /// # Errors
+    /// Not trained, or no such list.
+    pub fn list_vectors(&self, l: usize) -> Result<Tensor<B, 2>> {
+        let lists = &self.list(l)?.lists;
+        let size = lists.list_ids(l).len();
+        Ok(B::lift(if size == 0 {
+            Tensor::from_data(
+                TensorData::new(Vec::<f32>::new(), [0, self.d]),
+                (&self.device, DType::F32),
+            )
+        } else {
+            lists.rows(l, 0..size)
+        }))
+    }
+
+    fn list(&self, l: usize) -> Result<&Trained<B::Inner>> {
+        let trained = self.trained()?;
+        let nlist = trained.lists.nlist();
+        if l >= nlist {
+            return Err(Error::ListOutOfRange {
+                list: l as i64,
+                nlist,
+                hint: "",
+            });
+        }
+        Ok(trained)
+    }
+
+    /// `nlist · Σ size² / ntotal²` of the lists: 1 is perfect balance (faiss `imbalance_factor`).
+    pub fn imbalance_factor(&self) -> f64 {
+        cluster::imbalance(&self.list_sizes())
+    }
+
+    /// A copy on another device of the same backend.
+    #[must_use]
+    pub fn to_device(&self, device: &B::Device) -> Self {
+        let trained = self.trained.as_ref().map(|t| Trained {
+            quantizer: t.quantizer.to_device(device),
+            centroids: t.centroids.clone().to_device(device),
+            lists: t.lists.to_device(device),
+        });
+        Self {
+            device: device.clone(),
+            trained,
+            ..self.clone()
+        }
+    }
+
+    /// A copy on another backend, through the host in pieces; values, ids and settings are kept
+    /// exactly.
+    ///
+    /// # Errors
+    /// When a device cannot be read, or an id does not fit the other device's labels.
+    pub fn to_backend<B2: IvfBackend>(&self, device: &B2::Device) -> Result<IndexIvfFlat<B2>> {
+        let trained = match &self.trained {
+            None => None,
+            Some(trained) => {
+                for l in 0..trained.lists.nlist() {
+                    let ids = trained.lists.list_ids(l);
+                    validate::ids::<B2>(ids, ids.len(), device)?;
+                }
+                let data =
+                    TensorData::new(read(trained.centroids.clone())?, trained.centroids.dims());
+                let centroids = Tensor::from_data(data, (device, DType::F32));
+                let mut copy = Trained::new(centroids, device)?;
+                copy.lists = trained
+                    .lists
+                    .to_backend(device, copy_rows(self.d, self.settings.workspace))?;
+                Some(copy)
+            }
+        };
+        Ok(IndexIvfFlat {
+            d: self.d,
+            metric: self.metric,
+            device: device.clone(),
+            settings: self.settings,
+            nlist: self.nlist,
+            kmeans: self.kmeans.clone(),
+            trained,
+        })
+    }
+
+    /// Bytes held.
+    pub fn memory_info(&self) -> MemoryInfo {
+        self.trained.as_ref().map_or_else(MemoryInfo::default, |t| {
+            let (vectors, ids) = t.lists.bytes();
+            let centroids = t.quantizer.bytes()
+                + t.centroids.dims().iter().product::<usize>() * size_of::<f32>();
+            MemoryInfo {
+                vectors,
+                ids,
+                centroids,
+            }
+        })
+    }
+}

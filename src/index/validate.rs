@@ -1,0 +1,80 @@
+//! Checks of what callers pass. On the way in, tensors go to the inner backend as f32.
+
+use crate::{
+    backend::{IvfBackend, label_dtype, read},
+    cluster::check_finite,
+    error::{Error, Result},
+};
+use burn::tensor::{DType, Tensor};
+
+/// Vectors as f32 on the inner backend, when they have `d` components.
+pub(super) fn vectors<B: IvfBackend>(
+    x: Tensor<B, 2>,
+    d: usize,
+    what: &'static str,
+) -> Result<Tensor<B::Inner, 2>> {
+    let found = x.dims()[1];
+    if found != d {
+        return Err(Error::DimensionMismatch {
+            what,
+            expected: d,
+            found,
+        });
+    }
+    match x.dtype() {
+        DType::F32 => Ok(B::lower(x)),
+        DType::F64 | DType::F16 | DType::BF16 | DType::Flex32 => Ok(B::lower(x).cast(DType::F32)),
+        dtype => Err(Error::Dtype {
+            what,
+            dtype: format!("{dtype:?}"),
+        }),
+    }
+}
+
+/// Vectors to be stored: also finite, each of them.
+pub(super) fn stored<B: IvfBackend>(
+    x: Tensor<B, 2>,
+    d: usize,
+    what: &'static str,
+) -> Result<Tensor<B::Inner, 2>> {
+    let x = vectors::<B>(x, d, what)?;
+    if x.dims()[0] > 0 {
+        // One reduction and one number read; rows are looked at only when something is wrong.
+        // x - x is 0 for finite x, else NaN.
+        let zero = (x.clone() - x.clone())
+            .sum()
+            .into_data()
+            .iter::<f32>()
+            .next();
+        if zero != Some(0.0) {
+            check_finite(&read(x.clone())?, d, what)?;
+        }
+    }
+    Ok(x)
+}
+
+/// One id per row, none of them -1, all of them representable on the device.
+pub(super) fn ids<B: IvfBackend>(ids: &[i64], rows: usize, device: &B::Device) -> Result<()> {
+    if ids.len() != rows {
+        return Err(Error::Count {
+            what: "ids",
+            rows,
+            found: ids.len(),
+        });
+    }
+    let narrow = label_dtype::<B::Inner>(device) != DType::I64;
+    for (row, &id) in ids.iter().enumerate() {
+        if id == -1 {
+            return Err(Error::PaddingId { row });
+        }
+        if narrow && i32::try_from(id).is_err() {
+            return Err(Error::IdOutOfRange { row, id });
+        }
+    }
+    Ok(())
+}
+
+/// `k` of at least 1.
+pub(super) fn k(k: usize) -> Result<usize> {
+    if k == 0 { Err(Error::ZeroK) } else { Ok(k) }
+}

@@ -1,0 +1,166 @@
+//! Inverted lists: ids over a backend's [`ListStore`], and what must always hold between them.
+//!
+//! A flat index is one list. Rows keep insertion order within their list. Whoever appends has
+//! checked shapes, ids and list numbers; [`InvertedLists::check`] states the invariants.
+
+use crate::{
+    backend::{IvfBackend, ListStore, RowIds, Slot},
+    error::{Error, Result},
+};
+use burn::tensor::Tensor;
+use std::sync::Arc;
+
+/// Inverted lists on backend `E`. A clone is a snapshot.
+#[derive(Debug, Clone)]
+pub(crate) struct InvertedLists<E: IvfBackend> {
+    d: usize,
+    store: E::Lists,
+    ids: Vec<Arc<Vec<i64>>>,
+    ntotal: usize,
+    /// The next automatic id: above every id ever held, so that none is given twice.
+    next_id: i64,
+}
+
+impl<E: IvfBackend> InvertedLists<E> {
+    /// `nlist` empty lists; automatic ids start at 0.
+    pub fn new(d: usize, nlist: usize, device: &E::Device) -> Self {
+        Self {
+            d,
+            store: E::Lists::new(d, nlist, device),
+            ids: vec![Arc::default(); nlist],
+            ntotal: 0,
+            next_id: 0,
+        }
+    }
+
+    pub fn store(&self) -> &E::Lists {
+        &self.store
+    }
+
+    pub fn ids(&self) -> RowIds<'_> {
+        RowIds::Tables(&self.ids)
+    }
+
+    pub fn list_ids(&self, l: usize) -> &[i64] {
+        &self.ids[l]
+    }
+
+    pub fn nlist(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub fn ntotal(&self) -> usize {
+        self.ntotal
+    }
+
+    pub fn sizes(&self) -> Vec<usize> {
+        self.ids.iter().map(|ids| ids.len()).collect()
+    }
+
+    /// Automatic ids for `n` rows.
+    pub fn auto_ids(&self, n: usize) -> Result<Vec<i64>> {
+        let exhausted = Error::IdsExhausted {
+            next_id: self.next_id,
+        };
+        let end = i64::try_from(n)
+            .ok()
+            .and_then(|n| self.next_id.checked_add(n))
+            .ok_or(exhausted)?;
+        Ok((self.next_id..end).collect())
+    }
+
+    /// Appends row `i` of `rows` with `ids[i]` to list `lists[i]`.
+    pub fn append(&mut self, rows: Tensor<E, 2>, ids: &[i64], lists: &[u32]) -> Result<()> {
+        let limit = u32::MAX as usize - 1;
+        if self.ntotal + ids.len() > limit {
+            return Err(Error::TooLarge {
+                rows: self.ntotal + ids.len(),
+                limit,
+            });
+        }
+        self.store.append(rows, lists)?;
+        let mut added = vec![0_usize; self.nlist()];
+        for &list in lists {
+            added[list as usize] += 1;
+        }
+        for (table, &added) in self
+            .ids
+            .iter_mut()
+            .zip(&added)
+            .filter(|(_, added)| **added > 0)
+        {
+            let table = Arc::make_mut(table);
+            if table.is_empty() {
+                table.reserve_exact(added);
+            }
+        }
+        for (&id, &list) in ids.iter().zip(lists) {
+            Arc::make_mut(&mut self.ids[list as usize]).push(id);
+        }
+        self.ntotal += ids.len();
+        if let Some(&max) = ids.iter().max() {
+            self.next_id = self.next_id.max(max.saturating_add(1));
+        }
+        debug_assert_eq!(self.check(), Ok(()));
+        Ok(())
+    }
+
+    /// The vectors of list `l` from `range`, with the exact stored values.
+    pub fn rows(&self, l: usize, range: core::ops::Range<usize>) -> Tensor<E, 2> {
+        let at: Vec<Slot> = range
+            .map(|slot| Slot {
+                list: l as u32,
+                slot: slot as u32,
+            })
+            .collect();
+        self.store.gather(&at)
+    }
+
+    /// Bytes of vectors and of ids.
+    pub fn bytes(&self) -> (usize, usize) {
+        let ids = self
+            .ids
+            .iter()
+            .map(|ids| ids.capacity() * size_of::<i64>())
+            .sum::<usize>();
+        (
+            self.store.bytes(),
+            ids + self.nlist() * size_of::<Arc<Vec<i64>>>(),
+        )
+    }
+
+    pub fn to_device(&self, device: &E::Device) -> Self {
+        Self {
+            store: self.store.to_device(device),
+            ..self.clone()
+        }
+    }
+
+    /// The same lists on another backend, through the host, `chunk` rows at a time.
+    pub fn to_backend<E2: IvfBackend>(
+        &self,
+        device: &E2::Device,
+        chunk: usize,
+    ) -> Result<InvertedLists<E2>> {
+        let mut lists = InvertedLists::<E2>::new(self.d, self.nlist(), device);
+        for (l, ids) in self.ids.iter().enumerate() {
+            for range in crate::backend::portable::pieces(ids.len(), chunk) {
+                let rows = crate::backend::read(self.rows(l, range.clone()))?;
+                let data = burn::tensor::TensorData::new(rows, [range.len(), self.d]);
+                let rows = Tensor::from_data(data, (device, burn::tensor::DType::F32));
+                lists.append(rows, &ids[range.clone()], &vec![l as u32; range.len()])?;
+            }
+        }
+        lists.next_id = self.next_id;
+        Ok(lists)
+    }
+
+    /// What must hold between ids, counts and the next id; the first breach in words.
+    pub fn check(&self) -> Result<(), String> {
+        let rows: usize = self.ids.iter().map(|ids| ids.len()).sum();
+        if rows != self.ntotal {
+            return Err(format!("{rows} ids for {} rows", self.ntotal));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,3 @@
+//! The metric, which the kernels define.
+
+pub use burn_ivf_kernels::Metric;

@@ -1,0 +1,211 @@
+//! What a caller may choose: modes, rules, parameters of one search.
+
+use crate::error::{Error, Result, illegal};
+use core::{fmt, str::FromStr};
+use serde::{Deserialize, Serialize};
+
+/// Memory a search may use beyond the index, the queries and the results: 256 MiB.
+pub const DEFAULT_WORKSPACE: usize = 256 << 20;
+
+macro_rules! named {
+    ($type:ident, $what:literal, $names:literal, $($variant:ident => $name:literal),+) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(match self { $(Self::$variant => $name),+ })
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = Error;
+
+            fn from_str(name: &str) -> Result<Self> {
+                match name {
+                    $($name => Ok(Self::$variant),)+
+                    _ => Err(Error::UnknownName { what: $what, name: name.to_owned(), expected: $names }),
+                }
+            }
+        }
+    };
+}
+
+/// How an inverted file is searched. Every mode returns the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchMode {
+    /// The plan decides by [`AutoRule`].
+    #[default]
+    Auto,
+    /// Gather every query's candidates, one batched matrix product, select, re-rank.
+    Matrix,
+    /// Lists as slices, queries grouped by list, online k best.
+    Csr,
+}
+
+named!(SearchMode, "search mode", "\"auto\", \"matrix\" and \"csr\"", Auto => "auto", Matrix => "matrix", Csr => "csr");
+
+/// How a flat index is searched. Every mode returns the same bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FlatMode {
+    /// `Chunked` where the backend has a fused scan kernel; elsewhere `Matrix`, unless the score
+    /// matrix would exceed [`auto_matrix_bytes_threshold`](crate::IndexFlat::auto_matrix_bytes_threshold).
+    #[default]
+    Auto,
+    /// The score matrix of a block of queries against all rows, select, re-rank.
+    Matrix,
+    /// Block by block of rows with online k best: memory does not grow with the index.
+    Chunked,
+}
+
+named!(FlatMode, "flat mode", "\"auto\", \"matrix\" and \"chunked\"", Auto => "auto", Matrix => "matrix", Chunked => "chunked");
+
+/// How [`SearchMode::Auto`] decides.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub enum AutoRule {
+    /// By the table of measurements in `plan/tuning.rs`.
+    #[default]
+    Measured,
+    /// torch-ivf's rule: on a GPU csr when `nq · min(nprobe, nlist) / nlist` reaches
+    /// `avg_group_threshold · nlist / 512`, otherwise matrix; on a CPU always matrix.
+    TorchIvf {
+        /// Average queries per list at nlist = 512; torch-ivf's default is 8.
+        avg_group_threshold: f64,
+    },
+}
+
+impl AutoRule {
+    /// torch-ivf's rule with its default threshold of 8.
+    pub const fn torch_ivf() -> Self {
+        Self::TorchIvf {
+            avg_group_threshold: 8.0,
+        }
+    }
+
+    pub(crate) fn check(self) -> Result<Self> {
+        match self {
+            Self::TorchIvf {
+                avg_group_threshold: t,
+            } if !(t > 0.0 && t.is_finite()) => {
+                Err(illegal("avg_group_threshold", t, "a finite number above 0"))
+            }
+            rule => Ok(rule),
+        }
+    }
+}
+
+/// Parameters of one search. What is not set is taken from the index, which is never changed.
+///
+/// ```
+/// use burn_ivf::{SearchMode, SearchParams};
+/// let params = SearchParams::exact().with_nprobe(32).with_mode(SearchMode::Csr);
+/// assert_eq!(params.nprobe, Some(32));
+/// ```
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SearchParams {
+    /// Lists to probe per query; above nlist is clamped.
+    pub nprobe: Option<usize>,
+    /// How to search.
+    pub mode: Option<SearchMode>,
+    /// How [`SearchMode::Auto`] decides.
+    pub auto_rule: Option<AutoRule>,
+    /// Bytes of working memory.
+    pub workspace_limit: Option<usize>,
+}
+
+impl SearchParams {
+    /// The index's own settings: exact distances to every row of the probed lists.
+    pub fn exact() -> Self {
+        Self::default()
+    }
+
+    /// Probes `nprobe` lists per query (0 is an error at the search, above nlist is clamped).
+    #[must_use]
+    pub fn with_nprobe(mut self, nprobe: usize) -> Self {
+        self.nprobe = Some(nprobe);
+        self
+    }
+
+    /// Forces a mode.
+    #[must_use]
+    pub fn with_mode(mut self, mode: SearchMode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// Replaces the rule by which [`SearchMode::Auto`] decides.
+    #[must_use]
+    pub fn with_auto_rule(mut self, rule: AutoRule) -> Self {
+        self.auto_rule = Some(rule);
+        self
+    }
+
+    /// Limits working memory to `bytes` (beyond the index, the queries and the results).
+    #[must_use]
+    pub fn with_workspace_limit(mut self, bytes: usize) -> Self {
+        self.workspace_limit = Some(bytes);
+        self
+    }
+
+    /// Fills what is not set from the index's settings and checks the rest.
+    pub(crate) fn resolve(&self, index: &IvfSettings, nlist: usize) -> Result<ResolvedParams> {
+        let nprobe = self
+            .nprobe
+            .unwrap_or_else(|| index.nprobe_or_default(nlist));
+        if nprobe == 0 {
+            return Err(Error::ZeroNprobe);
+        }
+        Ok(ResolvedParams {
+            nprobe: nprobe.min(nlist),
+            mode: self.mode.unwrap_or(index.mode),
+            auto_rule: self.auto_rule.unwrap_or(index.auto_rule).check()?,
+            workspace: check_workspace(self.workspace_limit.unwrap_or(index.workspace))?,
+        })
+    }
+}
+
+/// Parameters with every gap filled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct ResolvedParams {
+    pub nprobe: usize,
+    pub mode: SearchMode,
+    pub auto_rule: AutoRule,
+    pub workspace: usize,
+}
+
+/// Search settings an inverted file keeps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct IvfSettings {
+    pub nprobe: Option<usize>,
+    pub mode: SearchMode,
+    pub auto_rule: AutoRule,
+    pub workspace: usize,
+}
+
+impl Default for IvfSettings {
+    fn default() -> Self {
+        Self {
+            nprobe: None,
+            mode: SearchMode::Auto,
+            auto_rule: AutoRule::Measured,
+            workspace: DEFAULT_WORKSPACE,
+        }
+    }
+}
+
+impl IvfSettings {
+    /// The nprobe in force: as set, or `min(8, nlist)`.
+    pub fn nprobe_or_default(&self, nlist: usize) -> usize {
+        self.nprobe.unwrap_or(8).min(nlist.max(1))
+    }
+}
+
+/// The smallest workspace that is accepted: 64 KiB.
+pub(crate) const MIN_WORKSPACE: usize = 64 << 10;
+
+pub(crate) fn check_workspace(bytes: usize) -> Result<usize> {
+    if bytes < MIN_WORKSPACE {
+        Err(illegal("workspace_limit", bytes, "at least 65536 bytes"))
+    } else {
+        Ok(bytes)
+    }
+}

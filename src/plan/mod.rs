@@ -1,0 +1,199 @@
+//! Deciding how to search: pure functions of numbers. No tensor is seen here.
+
+mod auto;
+pub(crate) mod tuning;
+
+use crate::params::{AutoRule, FlatMode, SearchMode};
+use auto::{avg_group, torch_ivf_threshold};
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// What a plan for an inverted file is made of.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct IvfProblem {
+    pub nq: usize,
+    pub k: usize,
+    pub d: usize,
+    pub nlist: usize,
+    pub nprobe: usize,
+    pub ntotal: usize,
+    /// Data in host memory, scanned by a fused kernel.
+    pub fused_scan: bool,
+    pub host: bool,
+    pub workspace: usize,
+}
+
+/// How a search will be done, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SearchPlan {
+    /// `"matrix"`, `"csr"`, `"chunked"` or `"empty"`.
+    pub mode: String,
+    /// Why.
+    pub reason: String,
+    /// Average queries per list.
+    pub avg_group: f64,
+    /// The threshold of torch-ivf's rule, 0 under another.
+    pub auto_threshold: f64,
+    /// Queries searched at once.
+    pub query_chunk: usize,
+    /// (query, row) pairs to be compared, estimated from average list sizes.
+    pub rows_estimate: u64,
+    /// Bytes of working memory the search may use.
+    pub workspace: usize,
+}
+
+impl fmt::Display for SearchPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {}; about {} rows to compare, {} queries at a time, {} MiB of workspace",
+            self.mode,
+            self.reason,
+            self.rows_estimate,
+            self.query_chunk,
+            self.workspace >> 20
+        )
+    }
+}
+
+/// The mode a plan settled on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Matrix,
+    Csr,
+}
+
+/// Plans a search of an inverted file.
+pub(crate) fn ivf(p: &IvfProblem, mode: SearchMode, rule: AutoRule) -> (Mode, SearchPlan) {
+    let avg_group = avg_group(p.nq, p.nprobe, p.nlist);
+    let auto_threshold = torch_ivf_threshold(rule, p.nlist);
+    let (mode, reason) = match mode {
+        SearchMode::Matrix => (Mode::Matrix, "asked for".to_owned()),
+        SearchMode::Csr => (Mode::Csr, "asked for".to_owned()),
+        SearchMode::Auto => auto::ivf(p, rule, avg_group),
+    };
+    let rows = p.ntotal as u64 * p.nprobe as u64 / p.nlist.max(1) as u64;
+    let query_chunk = match mode {
+        // The scan cuts its own blocks.
+        Mode::Csr => p.nq,
+        Mode::Matrix => matrix_chunk(p.nq, rows as usize, p.d, p.workspace),
+    };
+    let plan = SearchPlan {
+        mode: if mode == Mode::Csr { "csr" } else { "matrix" }.to_owned(),
+        reason,
+        avg_group,
+        auto_threshold,
+        query_chunk,
+        rows_estimate: rows * p.nq as u64,
+        workspace: p.workspace,
+    };
+    (mode, plan)
+}
+
+/// Bytes a matrix search holds per candidate component: gathered, centred, squared.
+pub(crate) const MATRIX_COPIES: usize = 4;
+
+/// Queries of a matrix search at once: as many as fit with all their candidates, at least one
+/// (whose candidates are then cut too).
+pub(crate) fn matrix_chunk(nq: usize, candidates: usize, d: usize, workspace: usize) -> usize {
+    let bytes = candidates.saturating_mul((MATRIX_COPIES * d + 8) * size_of::<f32>());
+    (workspace / bytes.max(1)).clamp(1, nq.max(1))
+}
+
+/// Plans a search of a flat index: whether to take row chunks, and why.
+pub(crate) fn flat(
+    nq: usize,
+    ntotal: usize,
+    fused_scan: bool,
+    mode: FlatMode,
+    threshold: usize,
+) -> (bool, String) {
+    let bytes = nq.saturating_mul(ntotal).saturating_mul(size_of::<f32>());
+    match mode {
+        FlatMode::Matrix => (false, "asked for".to_owned()),
+        FlatMode::Chunked => (true, "asked for".to_owned()),
+        FlatMode::Auto if fused_scan => (true, "the fused scan never stores scores".to_owned()),
+        FlatMode::Auto if bytes > threshold => (
+            true,
+            format!("{bytes} bytes of scores exceed the threshold of {threshold}"),
+        ),
+        FlatMode::Auto => (
+            false,
+            format!("{bytes} bytes of scores fit the threshold of {threshold}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(nq: usize, host: bool) -> IvfProblem {
+        IvfProblem {
+            nq,
+            k: 20,
+            d: 128,
+            nlist: 512,
+            nprobe: 32,
+            ntotal: 262_144,
+            fused_scan: host,
+            host,
+            workspace: 256 << 20,
+        }
+    }
+
+    #[test]
+    fn torch_ivf_rule_switches_at_its_formula() {
+        // Acceptance C18: csr from an average group of 8.0 at nlist = 512, matrix below; a CPU
+        // always takes matrix.
+        for (nq, host, expected) in [
+            (128, false, Mode::Csr),
+            (127, false, Mode::Matrix),
+            (128, true, Mode::Matrix),
+        ] {
+            let (mode, plan) = ivf(&problem(nq, host), SearchMode::Auto, AutoRule::torch_ivf());
+            assert_eq!(mode, expected, "{plan}");
+            assert_eq!(plan.auto_threshold, 8.0);
+        }
+        let (_, plan) = ivf(
+            &problem(128, false),
+            SearchMode::Auto,
+            AutoRule::torch_ivf(),
+        );
+        assert_eq!(plan.avg_group, 8.0);
+        let wide = IvfProblem {
+            nlist: 1024,
+            ..problem(128, false)
+        };
+        let (mode, plan) = ivf(&wide, SearchMode::Auto, AutoRule::torch_ivf());
+        assert_eq!((mode, plan.auto_threshold), (Mode::Matrix, 16.0));
+    }
+
+    #[test]
+    fn a_cpu_always_takes_csr() {
+        for nq in [1, 8, 19_600] {
+            assert_eq!(
+                ivf(&problem(nq, true), SearchMode::Auto, AutoRule::Measured).0,
+                Mode::Csr
+            );
+        }
+    }
+
+    #[test]
+    fn forced_modes_are_obeyed_and_chunks_bounded() {
+        let p = problem(19_600, true);
+        let (mode, plan) = ivf(&p, SearchMode::Matrix, AutoRule::Measured);
+        assert_eq!(mode, Mode::Matrix);
+        let bytes = plan.query_chunk * 16_384 * (MATRIX_COPIES * 128 + 8) * 4;
+        assert!(plan.query_chunk >= 1 && bytes <= p.workspace);
+        assert_eq!(matrix_chunk(0, 0, 1, 1), 1);
+    }
+
+    #[test]
+    fn flat_auto_follows_bytes_without_a_fused_kernel() {
+        assert!(!flat(10, 100, false, FlatMode::Auto, 4000).0);
+        assert!(flat(10, 101, false, FlatMode::Auto, 4000).0);
+        assert!(flat(1, 1, true, FlatMode::Auto, 4000).0);
+        assert!(!flat(10, 101, true, FlatMode::Matrix, 1).0);
+    }
+}

@@ -1,0 +1,29 @@
+//! Every threshold of the plan, with its origin.
+
+/// One line of the table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct AutoRow {
+    /// csr from this average of queries per list on, matrix below.
+    pub csr_from_avg_group: f64,
+    /// Why, for people.
+    pub reason: &'static str,
+}
+
+/// Backends with a fused scan over host memory.
+///
+/// Origin: `sweep grid`, 2026-11-20, two AVX-512 cores (docs/benchmarks.md, "Auto mode"): csr was
+/// the faster mode in every cell, from nq = 1 to 2048.
+pub(crate) const FUSED_SCAN: AutoRow = AutoRow {
+    csr_from_avg_group: 0.0,
+    reason: "the fused scan was fastest in every measured cell",
+};
+
+/// Backends without kernels of their own, where both modes are composed of tensor operations.
+///
+/// Origin: heuristic, not measured on a GPU. The portable csr body launches a few operations per
+/// probed list, matrix a few per chunk of queries, so matrix is taken until lists are shared by
+/// as many queries as torch-ivf's threshold at nlist = 512 asks for.
+pub(crate) const PORTABLE: AutoRow = AutoRow {
+    csr_from_avg_group: 8.0,
+    reason: "no kernel for this device yet (heuristic)",
+};

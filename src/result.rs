@@ -1,0 +1,118 @@
+//! What a search returns.
+
+use burn::tensor::{Int, Tensor, backend::Backend};
+use serde::{Deserialize, Serialize};
+
+/// The nearest vectors of every query.
+///
+/// Rows are ordered by distance, best first, then by smaller id. Where a query has fewer than k
+/// hits, the rest has label -1 and distance `+inf` (L2) or `-inf` (inner product).
+#[derive(Debug, Clone)]
+pub struct SearchResult<B: Backend> {
+    /// Squared L2 distances or inner products, f32 `[nq, k]`.
+    pub distances: Tensor<B, 2>,
+    /// Ids, `[nq, k]`: i64 where the device has that type, else i32.
+    pub labels: Tensor<B, 2, Int>,
+    /// How the search was done.
+    pub stats: SearchStats,
+}
+
+impl<B: Backend> SearchResult<B> {
+    /// Copies both tensors to the host, row-major `[nq · k]`. Blocks until they are computed.
+    pub fn to_vecs(&self) -> (Vec<f32>, Vec<i64>) {
+        let distances = self.distances.to_data().iter::<f32>().collect();
+        let labels = self.labels.to_data().iter::<i64>().collect();
+        (distances, labels)
+    }
+}
+
+/// How a search was done.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct SearchStats {
+    /// The mode that ran: `"matrix"`, `"csr"`, `"chunked"`, or `"empty"` when there was nothing
+    /// to compare.
+    pub mode: String,
+    /// The kernel that ran, e.g. `"host f32 panels (avx512)"` or `"portable"`.
+    pub kernel: String,
+    /// Why this mode.
+    pub reason: String,
+    /// Queries.
+    pub nq: usize,
+    /// Lists probed per query (1 for a flat index).
+    pub nprobe: usize,
+    /// Average queries per list, `nq · nprobe / nlist`.
+    pub avg_group: f64,
+    /// The average above which [`AutoRule::TorchIvf`](crate::AutoRule::TorchIvf) takes csr; 0
+    /// under another rule.
+    pub auto_threshold: f64,
+    /// Pieces the queries were cut into for the workspace limit.
+    pub query_chunks: usize,
+    /// (query, row) pairs compared.
+    pub rows_scanned: u64,
+    /// (query, non-empty list) pairs read.
+    pub lists_scanned: u64,
+}
+
+/// Bytes an index holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MemoryInfo {
+    /// Stored vectors, with the slack of their allocations.
+    pub vectors: usize,
+    /// Ids and list bookkeeping.
+    pub ids: usize,
+    /// Centroids.
+    pub centroids: usize,
+}
+
+impl MemoryInfo {
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.vectors + self.ids + self.centroids
+    }
+}
+
+/// The share of the first `k` true ids found among the first `k` results, over all queries.
+///
+/// `found` is row-major `[nq, found_k]`, `truth` `[nq, truth_k]`; ids of -1 in `truth` are not
+/// asked for. 1 when nothing is asked for.
+///
+/// # Panics
+/// When `k` exceeds `found_k` or `truth_k`, or the numbers of rows differ.
+pub fn recall_at_k(found: &[i64], truth: &[i64], found_k: usize, truth_k: usize, k: usize) -> f64 {
+    assert!(
+        k <= found_k && k <= truth_k,
+        "k = {k} of {found_k} found and {truth_k} true ids"
+    );
+    if k == 0 {
+        return 1.0;
+    }
+    let (found, truth) = (found.chunks_exact(found_k), truth.chunks_exact(truth_k));
+    assert_eq!(found.len(), truth.len(), "as many rows found as true");
+    let (mut hits, mut asked) = (0_usize, 0_usize);
+    for (found, truth) in found.zip(truth) {
+        let mut found = found[..k].to_vec();
+        found.sort_unstable();
+        let truth = truth[..k].iter().filter(|&&id| id != -1);
+        asked += truth.clone().count();
+        hits += truth.filter(|id| found.binary_search(id).is_ok()).count();
+    }
+    if asked == 0 {
+        1.0
+    } else {
+        hits as f64 / asked as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recall_counts_the_first_k() {
+        let found = [1, 2, 3, 9, 8, 7];
+        let truth = [3, 2, 5, 7, -1, -1];
+        assert_eq!(recall_at_k(&found, &truth, 3, 3, 3), 3.0 / 4.0);
+        assert_eq!(recall_at_k(&found, &truth, 3, 3, 1), 0.0);
+        assert_eq!(recall_at_k(&found, &truth, 3, 3, 0), 1.0);
+    }
+}

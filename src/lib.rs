@@ -44,6 +44,7 @@
     clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
+    clippy::doc_markdown,
     clippy::float_cmp,
     clippy::many_single_char_names,
     clippy::missing_panics_doc,

@@ -20,6 +20,8 @@
     clippy::cast_precision_loss,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
+    // Kernels must be inlined into the function compiled for their instruction set.
+    clippy::inline_always,
     clippy::must_use_candidate,
     clippy::many_single_char_names,
     clippy::module_name_repetitions

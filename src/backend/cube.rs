@@ -3,7 +3,7 @@
 use super::{Capabilities, IvfBackend, portable::PortableLists};
 use burn::tensor::{Int, Tensor, backend::DeviceOps};
 use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
-use cubecl::{Runtime, server::ComputeServer};
+use cubecl::server::ComputeServer;
 
 impl<R, F, I, BT> IvfBackend for CubeBackend<R, F, I, BT>
 where

@@ -127,6 +127,7 @@ pub trait ListStore<B: Backend>: Clone + core::fmt::Debug + Send + Sync + 'stati
     fn bytes(&self) -> usize;
 
     /// A copy on another device.
+    #[must_use]
     fn to_device(&self, device: &B::Device) -> Self;
 }
 

@@ -17,7 +17,7 @@ where
     fn with_slice<R>(tensor: Tensor<Self, 2>, f: impl FnOnce(&[f32]) -> R) -> R {
         let tensor = match tensor.into_primitive() {
             TensorPrimitive::Float(tensor) => tensor,
-            quantized => quantized.tensor(),
+            quantized @ TensorPrimitive::QFloat(_) => quantized.tensor(),
         };
         if let NdArrayTensor::F32(storage) = &tensor {
             let view = storage.view();

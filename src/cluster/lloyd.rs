@@ -1,9 +1,8 @@
 //! Lloyd's iterations, with faiss's treatment of empty clusters.
 
-use super::{KMeansParams, KMeansReport, init};
+use super::{KMeansParams, KMeansReport, Quantizer, init};
 use crate::{
     backend::{IvfBackend, ListStore, read, read_int, select_rows},
-    engine,
     error::{Error, Result},
     metric::Metric,
 };
@@ -169,14 +168,14 @@ impl<E: IvfBackend> Lloyd<'_, E> {
         );
         let mut store = E::Lists::new(self.d, 1, &device);
         store.append(tensor, &vec![0; self.nlist])?;
-        let hits = engine::nearest::<E>(
-            self.metric,
-            &store,
-            shape,
-            self.x.clone(),
-            1,
-            self.workspace,
-        )?;
+        let quantizer = Quantizer::<E> {
+            metric: self.metric,
+            store: &store,
+            nlist: self.nlist,
+            d: self.d,
+            workspace: self.workspace,
+        };
+        let hits = quantizer.nearest(self.x.clone(), 1)?;
         Ok((read_int(hits.labels)?, read(hits.distances)?))
     }
 
@@ -255,9 +254,9 @@ impl<E: IvfBackend> Lloyd<'_, E> {
                 .sum::<f64>()
                 .sqrt();
             if norm > 0.0 {
-                centroid
-                    .iter_mut()
-                    .for_each(|v| *v = (f64::from(*v) / norm) as f32);
+                for v in centroid {
+                    *v = (f64::from(*v) / norm) as f32;
+                }
             }
         }
     }

@@ -6,8 +6,10 @@
 
 mod init;
 mod lloyd;
+mod quantizer;
 
 pub(crate) use lloyd::{check_finite, imbalance, train};
+pub(crate) use quantizer::Quantizer;
 
 use crate::error::{Error, Result, illegal};
 use serde::{Deserialize, Serialize};

@@ -1,9 +1,9 @@
-//! The coarse step: the nearest centroids of every query.
+//! The coarse step: which lists every query reads.
 
 use crate::{
-    backend::{Hits, IvfBackend, RowIds, SKIP, Scan, read_int},
+    backend::{IvfBackend, SKIP, read_int},
+    cluster::Quantizer,
     error::Result,
-    metric::Metric,
 };
 use burn::tensor::Tensor;
 
@@ -16,50 +16,13 @@ pub(crate) struct Probes {
     pub lists: Vec<u32>,
 }
 
-/// A scan of the centroids.
-fn centroid_scan<'a, E: IvfBackend>(
-    metric: Metric,
-    centroids: &'a E::Lists,
-    [nlist, d]: [usize; 2],
-    queries: Tensor<E, 2>,
-    k: usize,
-    workspace: usize,
-) -> Result<Hits<E>> {
-    let scan = Scan {
-        metric,
-        d,
-        k,
-        lists: centroids,
-        ids: RowIds::Places(nlist),
-        queries,
-        workspace,
-    };
-    super::exhaustive_chunked(&scan)
-}
-
-/// The `nprobe` nearest of `nlist` centroids of dimension `d`, ties by smaller list number.
-pub(crate) fn nearest<E: IvfBackend>(
-    metric: Metric,
-    centroids: &E::Lists,
-    shape: [usize; 2],
-    queries: Tensor<E, 2>,
-    nprobe: usize,
-    workspace: usize,
-) -> Result<Hits<E>> {
-    centroid_scan(metric, centroids, shape, queries, nprobe, workspace)
-}
-
-/// [`nearest`] as probes; queries with NaN or infinity probe nothing.
+/// The `nprobe` nearest lists of every query; a query with NaN or infinity reads none.
 pub(crate) fn probe<E: IvfBackend>(
-    metric: Metric,
-    centroids: &E::Lists,
-    shape: [usize; 2],
+    quantizer: &Quantizer<'_, E>,
     queries: Tensor<E, 2>,
     nprobe: usize,
-    workspace: usize,
 ) -> Result<Probes> {
-    let hits = nearest::<E>(metric, centroids, shape, queries, nprobe, workspace)?;
-    let lists = read_int(hits.labels)?;
+    let lists = read_int(quantizer.nearest(queries, nprobe)?.labels)?;
     let lists = lists
         .into_iter()
         .map(|l| u32::try_from(l).unwrap_or(SKIP))

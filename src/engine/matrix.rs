@@ -295,7 +295,8 @@ fn survivors<E: IvfBackend>(scores: &Scores<E>, k: usize, width: usize) -> Resul
         .all(|(m, k)| *m < 1e37 && !k.is_nan() || m.is_nan());
     let needed = if trusted {
         let device = scores.table.device();
-        let limits = Tensor::<E, 2>::from_data(TensorData::new(limits, [nq, 1]), (&device, DType::F32));
+        let limits =
+            Tensor::<E, 2>::from_data(TensorData::new(limits, [nq, 1]), (&device, DType::F32));
         let within = scores.table.clone().lower_equal(limits.expand([nq, width]));
         let counts = read_int(within.int().sum_dim(1))?;
         counts.into_iter().max().unwrap_or(0).max(k as i64) as usize

@@ -7,7 +7,7 @@
 mod coarse;
 mod matrix;
 
-pub(crate) use coarse::{Probes, nearest, probe};
+pub(crate) use coarse::{Probes, probe};
 
 use crate::{
     backend::{Hits, IvfBackend, Scan, Slot},

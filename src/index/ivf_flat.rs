@@ -3,7 +3,7 @@
 use super::{builder::IndexIvfFlatBuilder, flat::copy_rows, validate};
 use crate::{
     backend::{IvfBackend, ListStore, read},
-    cluster::{self, KMeansParams, KMeansReport},
+    cluster::{self, KMeansParams, KMeansReport, Quantizer},
     engine,
     error::{Error, Result},
     lists::InvertedLists,
@@ -48,7 +48,7 @@ pub struct IndexIvfFlat<B: IvfBackend> {
 #[derive(Debug, Clone)]
 pub(super) struct Trained<E: IvfBackend> {
     /// One list, row `l` is centroid `l`.
-    pub quantizer: E::Lists,
+    centroid_lists: E::Lists,
     pub centroids: Tensor<E, 2>,
     pub lists: InvertedLists<E>,
 }
@@ -59,10 +59,24 @@ impl<E: IvfBackend> Trained<E> {
         let mut quantizer = E::Lists::new(d, 1, device);
         quantizer.append(centroids.clone(), &vec![0; nlist])?;
         Ok(Self {
-            quantizer,
+            centroid_lists: quantizer,
             centroids,
             lists: InvertedLists::new(d, nlist, device),
         })
+    }
+}
+
+impl<E: IvfBackend> Trained<E> {
+    /// The coarse quantizer.
+    pub fn quantizer(&self, metric: Metric, workspace: usize) -> Quantizer<'_, E> {
+        let [nlist, d] = self.centroids.dims();
+        Quantizer {
+            metric,
+            store: &self.centroid_lists,
+            nlist,
+            d,
+            workspace,
+        }
     }
 }
 
@@ -260,13 +274,11 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         ids: Option<&[i64]>,
         lists: &[u32],
     ) -> Result<()> {
-        match ids {
-            Some(ids) => self.add_checked(x, ids, Some(lists)),
-            None => {
-                let ids = self.trained()?.lists.auto_ids(x.dims()[0])?;
-                self.add_checked(x, &ids, Some(lists))
-            }
+        if let Some(ids) = ids {
+            return self.add_checked(x, ids, Some(lists));
         }
+        let ids = self.trained()?.lists.auto_ids(x.dims()[0])?;
+        self.add_checked(x, &ids, Some(lists))
     }
 
     fn add_checked(&mut self, x: Tensor<B, 2>, ids: &[i64], lists: Option<&[u32]>) -> Result<()> {
@@ -297,9 +309,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         }
         let lists = match lists {
             Some(lists) => lists.to_vec(),
-            None => {
-                engine::probe(metric, &trained.quantizer, shape, x.clone(), 1, workspace)?.lists
-            }
+            None => engine::probe(&trained.quantizer(metric, workspace), x.clone(), 1)?.lists,
         };
         trained.lists.append(x, ids, &lists)
     }
@@ -376,7 +386,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     #[must_use]
     pub fn to_device(&self, device: &B::Device) -> Self {
         let trained = self.trained.as_ref().map(|t| Trained {
-            quantizer: t.quantizer.to_device(device),
+            centroid_lists: t.centroid_lists.to_device(device),
             centroids: t.centroids.clone().to_device(device),
             lists: t.lists.to_device(device),
         });
@@ -425,7 +435,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     pub fn memory_info(&self) -> MemoryInfo {
         self.trained.as_ref().map_or_else(MemoryInfo::default, |t| {
             let (vectors, ids) = t.lists.bytes();
-            let centroids = t.quantizer.bytes()
+            let centroids = t.centroid_lists.bytes()
                 + t.centroids.dims().iter().product::<usize>() * size_of::<f32>();
             MemoryInfo {
                 vectors,

@@ -37,14 +37,8 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         if queries.dims()[0] == 0 || self.ntotal() == 0 {
             return Ok(self.nothing(queries.dims()[0], k, params.nprobe));
         }
-        let probes = engine::probe(
-            self.metric,
-            &trained.quantizer,
-            trained.centroids.dims(),
-            queries.clone(),
-            params.nprobe,
-            params.workspace,
-        )?;
+        let quantizer = trained.quantizer(self.metric, params.workspace);
+        let probes = engine::probe(&quantizer, queries.clone(), params.nprobe)?;
         self.scan(queries, k, &params, &probes)
     }
 
@@ -57,18 +51,12 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let params = SearchParams::exact().with_nprobe(nprobe);
         let (params, queries) = self.check(queries, 1, &params)?;
         let trained = self.trained()?;
-        let (nq, shape) = (queries.dims()[0], trained.centroids.dims());
+        let nq = queries.dims()[0];
         if nq == 0 {
             return Ok(self.nothing(0, params.nprobe, 1));
         }
-        let hits = engine::nearest(
-            self.metric,
-            &trained.quantizer,
-            shape,
-            queries,
-            params.nprobe,
-            params.workspace,
-        )?;
+        let quantizer = trained.quantizer(self.metric, params.workspace);
+        let hits = quantizer.nearest(queries, params.nprobe)?;
         let stats = SearchStats {
             mode: "chunked".to_owned(),
             kernel: B::capabilities(&self.device).kernel,

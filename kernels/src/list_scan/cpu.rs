@@ -107,7 +107,7 @@ fn block_queries(nq: usize, k: usize, threads: usize) -> usize {
     } else {
         nq
     };
-    share.min(buffers).min(BLOCK_QUERIES).max(1)
+    share.min(buffers).clamp(1, BLOCK_QUERIES)
 }
 
 struct Job<'a> {

@@ -3,6 +3,9 @@
 //! Each query component is broadcast once per panel column and meets 16·P rows; a tile of keys is
 //! compared with the queries' thresholds in registers, and only survivors leave them.
 
+// Tiles are arrays of registers, indexed in lockstep.
+#![allow(clippy::needless_range_loop)]
+
 use crate::{
     Metric, distance,
     list_scan::{ListsIds, Problem},
@@ -129,7 +132,7 @@ fn one_tile<S: Simd, const L2: bool, const R: usize, const P: usize, const N: us
             }
         }
         if survivors {
-            let rows = bytemuck_rows::<S, R, P>(&keys[n]);
+            let rows = plain_rows::<S, R, P>(&keys[n]);
             keep(problem, strip, panel, rows, queries[n], top);
         }
     }
@@ -211,7 +214,7 @@ fn tile_keys<S: Simd, const L2: bool, const R: usize, const P: usize, const N: u
 
 /// The keys of one query as plain numbers, `P·PANEL` of them.
 #[inline(always)]
-fn bytemuck_rows<S: Simd, const R: usize, const P: usize>(
+fn plain_rows<S: Simd, const R: usize, const P: usize>(
     keys: &[[S::f32s; R]; P],
 ) -> [[f32; PANEL]; P] {
     let mut rows = [[0.0; PANEL]; P];

@@ -33,8 +33,8 @@ pub fn select(
         return Ok(selected);
     }
     let row = |((row, values), columns): ((&[f32], &mut [f32]), &mut [u32])| {
-        isa.run(Row {
-            row,
+        isa.run(SelectRow {
+            scores: row,
             best,
             values,
             columns,
@@ -56,8 +56,8 @@ pub fn select(
     Ok(selected)
 }
 
-struct Row<'a> {
-    row: &'a [f32],
+struct SelectRow<'a> {
+    scores: &'a [f32],
     best: Best,
     values: &'a mut [f32],
     columns: &'a mut [u32],
@@ -85,13 +85,13 @@ fn packed(value: f32, column: u32, best: Best) -> u64 {
     u64::from(key) << 32 | u64::from(column)
 }
 
-impl WithSimd for Row<'_> {
+impl WithSimd for SelectRow<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self {
-            row,
+            scores: row,
             best,
             values,
             columns,

@@ -118,7 +118,7 @@ impl Intervals {
     fn push(&mut self, lower: f64, upper: f64, at: Slot) {
         if lower <= self.threshold {
             self.entries.push((lower, upper, at));
-            if self.entries.len() % Self::capacity(self.k) == 0 {
+            if self.entries.len().is_multiple_of(Self::capacity(self.k)) {
                 self.cut();
             }
         }

@@ -1,0 +1,34 @@
+//! The coarse quantizer: a list of centroids, and the nearest of them.
+
+use crate::{
+    backend::{Hits, IvfBackend, RowIds, Scan},
+    error::Result,
+    metric::Metric,
+};
+use burn::tensor::Tensor;
+
+/// Centroids as a store of one list, row `l` being centroid `l`.
+#[derive(Debug)]
+pub(crate) struct Quantizer<'a, E: IvfBackend> {
+    pub metric: Metric,
+    pub store: &'a E::Lists,
+    pub nlist: usize,
+    pub d: usize,
+    pub workspace: usize,
+}
+
+impl<E: IvfBackend> Quantizer<'_, E> {
+    /// The `nprobe` nearest centroids of every query, ties by smaller number.
+    pub fn nearest(&self, queries: Tensor<E, 2>, nprobe: usize) -> Result<Hits<E>> {
+        let scan = Scan {
+            metric: self.metric,
+            d: self.d,
+            k: nprobe,
+            lists: self.store,
+            ids: RowIds::Places(self.nlist),
+            queries,
+            workspace: self.workspace,
+        };
+        E::list_scan(&scan, &vec![0; scan.nq()], 1)
+    }
+}

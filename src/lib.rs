@@ -73,3 +73,12 @@ pub use metric::Metric;
 pub use params::{AutoRule, DEFAULT_WORKSPACE, FlatMode, SearchMode, SearchParams};
 pub use plan::SearchPlan;
 pub use result::{MemoryInfo, SearchResult, SearchStats, recall_at_k};
+
+/// The examples of the README and of docs/api.md are tests.
+#[cfg(all(doctest, feature = "ndarray"))]
+mod documents {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/api.md")]
+    struct Api;
+}

@@ -136,6 +136,12 @@ pub fn select_k<B: HostTensors>(
     ))
 }
 
+/// [`super::IvfBackend::all_finite`] without a copy of the rows.
+pub fn all_finite<B: HostTensors>(rows: Tensor<B, 2>) -> bool {
+    let finite = |piece: &[f32]| piece.iter().fold(true, |all, v| all & v.is_finite());
+    B::with_slice(rows, |rows| rows.par_chunks(1 << 16).all(finite))
+}
+
 /// [`super::IvfBackend::list_scan`] by the CPU kernel.
 pub fn list_scan<B>(scan: &Scan<'_, B>, probes: &[u32], nprobe: usize) -> Result<Hits<B>>
 where

@@ -73,6 +73,14 @@ pub trait IvfBackend: Backend {
         portable::select_k(scores, k)
     }
 
+    /// Whether no component of `rows`, f32 `[n, d]`, is NaN or infinite.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn all_finite(rows: Tensor<Self, 2>) -> Result<bool> {
+        portable::all_finite(rows)
+    }
+
     /// The `k` best rows of every query among the lists it probes: `probes` is row-major
     /// `[nq, nprobe]`, [`SKIP`] reads nothing.
     ///

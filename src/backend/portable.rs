@@ -59,6 +59,15 @@ pub fn select_k<B: Backend>(
     ))
 }
 
+/// [`IvfBackend::all_finite`]: one reduction, one number read.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn all_finite<B: Backend>(rows: Tensor<B, 2>) -> Result<bool> {
+    // x - x is 0 for finite x and NaN otherwise, and NaN survives every sum.
+    Ok(read((rows.clone() - rows).sum())? == [0.0])
+}
+
 /// Half-open pieces of `0..n` of at most `size`.
 pub(crate) fn pieces(n: usize, size: usize) -> impl Iterator<Item = core::ops::Range<usize>> {
     (0..n)

@@ -45,6 +45,10 @@ macro_rules! host_backend {
             host::select_k(scores, k)
         }
 
+        fn all_finite(rows: Tensor<Self, 2>) -> Result<bool> {
+            Ok(host::all_finite(rows))
+        }
+
         fn list_scan(scan: &Scan<'_, Self>, probes: &[u32], nprobe: usize) -> Result<Hits<Self>> {
             host::list_scan(scan, probes, nprobe)
         }
@@ -75,6 +79,10 @@ macro_rules! forward_to_inner {
         ) -> Result<(Tensor<Self, 2>, Tensor<Self, 2, Int>)> {
             let (values, columns) = <Self::Inner as IvfBackend>::select_k(Self::lower(scores), k)?;
             Ok((Self::lift(values), Self::lift_int(columns)))
+        }
+
+        fn all_finite(rows: Tensor<Self, 2>) -> Result<bool> {
+            <Self::Inner as IvfBackend>::all_finite(Self::lower(rows))
         }
 
         fn list_scan(scan: &Scan<'_, Self>, probes: &[u32], nprobe: usize) -> Result<Hits<Self>> {

@@ -38,17 +38,9 @@ pub(super) fn stored<B: IvfBackend>(
     what: &'static str,
 ) -> Result<Tensor<B::Inner, 2>> {
     let x = vectors::<B>(x, d, what)?;
-    if x.dims()[0] > 0 {
-        // One reduction and one number read; rows are looked at only when something is wrong.
-        // x - x is 0 for finite x, else NaN.
-        let zero = (x.clone() - x.clone())
-            .sum()
-            .into_data()
-            .iter::<f32>()
-            .next();
-        if zero != Some(0.0) {
-            check_finite(&read(x.clone())?, d, what)?;
-        }
+    // Rows are looked at one by one only when something is wrong.
+    if x.dims()[0] > 0 && !B::Inner::all_finite(x.clone())? {
+        check_finite(&read(x.clone())?, d, what)?;
     }
     Ok(x)
 }

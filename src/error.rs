@@ -144,6 +144,28 @@ pub enum Error {
         /// The limit.
         limit: usize,
     },
+    /// More results than can be held.
+    #[error(
+        "{nq} queries with k = {k} ask for more than {limit} results; lower k or search in pieces"
+    )]
+    TooManyResults {
+        /// Queries.
+        nq: usize,
+        /// Results per query.
+        k: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A tensor is on another device than the index.
+    #[error("{what} are on {found}, the index is on {index}; move one of them with to_device()")]
+    DeviceMismatch {
+        /// Which tensor.
+        what: &'static str,
+        /// The index's device.
+        index: String,
+        /// The tensor's device.
+        found: String,
+    },
     /// The float type of a tensor cannot be used.
     #[error("{what} have dtype {dtype}; pass f64, f32, f16 or bf16 floats")]
     Dtype {

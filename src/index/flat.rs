@@ -142,7 +142,7 @@ impl<B: IvfBackend> IndexFlat<B> {
     pub fn add_with_ids(&mut self, x: Tensor<B, 2>, ids: &[i64]) -> Result<()> {
         let rows = x.dims()[0];
         validate::ids::<B>(ids, rows, &self.device)?;
-        let x = validate::stored::<B>(x, self.d, "vectors")?;
+        let x = validate::stored::<B>(x, self.d, &self.device, "vectors")?;
         if rows == 0 {
             return Ok(());
         }
@@ -153,10 +153,10 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// id, label -1 where there are fewer than `k`. A query with NaN or infinity finds nothing.
     ///
     /// # Errors
-    /// Another dimension, or `k` = 0.
+    /// Another dimension or device, `k` = 0, or more than 2³² - 1 results.
     pub fn search(&self, queries: Tensor<B, 2>, k: usize) -> Result<SearchResult<B>> {
-        let k = validate::k(k)?;
-        let queries = validate::vectors::<B>(queries, self.d, "queries")?;
+        let k = validate::k(queries.dims()[0], k)?;
+        let queries = validate::vectors::<B>(queries, self.d, &self.device, "queries")?;
         let (nq, ntotal) = (queries.dims()[0], self.ntotal());
         let caps = B::capabilities(&self.device);
         let mut stats = SearchStats {

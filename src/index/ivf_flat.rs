@@ -118,7 +118,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             return Err(Error::ZeroNlist);
         }
         let device = centroids.device();
-        let centroids = validate::stored::<B>(centroids, d, "centroids")?;
+        let centroids = validate::stored::<B>(centroids, d, &device, "centroids")?;
         let mut index = Self::untrained(
             d,
             Some(nlist),
@@ -229,7 +229,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 ntotal: self.ntotal(),
             });
         }
-        let x = validate::vectors::<B>(x, self.d, "training vectors")?;
+        let x = validate::vectors::<B>(x, self.d, &self.device, "training vectors")?;
         let n = x.dims()[0];
         let nlist = self.nlist.unwrap_or_else(|| n.isqrt().clamp(1, 1024));
         let (centroids, report) =
@@ -303,7 +303,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 });
             }
         }
-        let x = validate::stored::<B>(x, self.d, "vectors")?;
+        let x = validate::stored::<B>(x, self.d, &self.device, "vectors")?;
         if rows == 0 {
             return Ok(());
         }

@@ -17,7 +17,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// query with NaN or infinity finds nothing.
     ///
     /// # Errors
-    /// Not trained, another dimension, or `k` = 0.
+    /// Not trained, another dimension or device, `k` = 0, or more than 2³² - 1 results.
     pub fn search(&self, queries: Tensor<B, 2>, k: usize) -> Result<SearchResult<B>> {
         self.search_with(queries, k, &SearchParams::default())
     }
@@ -133,7 +133,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// # Errors
     /// Not trained, `k` = 0, or illegal parameters.
     pub fn explain(&self, nq: usize, k: usize, params: &SearchParams) -> Result<SearchPlan> {
-        validate::k(k)?;
+        validate::k(nq, k)?;
         let nlist = self.trained()?.lists.nlist();
         let params = params.resolve(&self.settings, nlist)?;
         Ok(self.plan(nq, k, &params).1)
@@ -146,9 +146,12 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         params: &SearchParams,
     ) -> Result<(ResolvedParams, Tensor<B::Inner, 2>)> {
         let nlist = self.trained()?.lists.nlist();
-        validate::k(k)?;
+        validate::k(queries.dims()[0], k)?;
         let params = params.resolve(&self.settings, nlist)?;
-        Ok((params, validate::vectors::<B>(queries, self.d, "queries")?))
+        Ok((
+            params,
+            validate::vectors::<B>(queries, self.d, &self.device, "queries")?,
+        ))
     }
 
     fn plan(&self, nq: usize, k: usize, params: &ResolvedParams) -> (Mode, SearchPlan) {

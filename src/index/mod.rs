@@ -115,6 +115,7 @@ macro_rules! impl_index {
 impl_index!(IndexFlat, |index, x| validate::vectors::<B>(
     x,
     index.d(),
+    &index.device(),
     "training vectors"
 )
 .map(drop));

@@ -7,12 +7,20 @@ use crate::{
 };
 use burn::tensor::{DType, Tensor};
 
-/// Vectors as f32 on the inner backend, when they have `d` components.
+/// Vectors as f32 on the inner backend, when they have `d` components and are on `device`.
 pub(super) fn vectors<B: IvfBackend>(
     x: Tensor<B, 2>,
     d: usize,
+    device: &B::Device,
     what: &'static str,
 ) -> Result<Tensor<B::Inner, 2>> {
+    if x.device() != *device {
+        return Err(Error::DeviceMismatch {
+            what,
+            index: format!("{device:?}"),
+            found: format!("{:?}", x.device()),
+        });
+    }
     let found = x.dims()[1];
     if found != d {
         return Err(Error::DimensionMismatch {
@@ -35,9 +43,10 @@ pub(super) fn vectors<B: IvfBackend>(
 pub(super) fn stored<B: IvfBackend>(
     x: Tensor<B, 2>,
     d: usize,
+    device: &B::Device,
     what: &'static str,
 ) -> Result<Tensor<B::Inner, 2>> {
-    let x = vectors::<B>(x, d, what)?;
+    let x = vectors::<B>(x, d, device, what)?;
     // Rows are looked at one by one only when something is wrong.
     if x.dims()[0] > 0 && !B::Inner::all_finite(x.clone())? {
         check_finite(&read(x.clone())?, d, what)?;
@@ -66,7 +75,20 @@ pub(super) fn ids<B: IvfBackend>(ids: &[i64], rows: usize, device: &B::Device) -
     Ok(())
 }
 
-/// `k` of at least 1.
-pub(super) fn k(k: usize) -> Result<usize> {
-    if k == 0 { Err(Error::ZeroK) } else { Ok(k) }
+/// Results a search returns at most: their labels and distances fill 48 GiB.
+const MAX_RESULTS: usize = u32::MAX as usize;
+
+/// `k` of at least 1, and not more results than can be held.
+pub(super) fn k(nq: usize, k: usize) -> Result<usize> {
+    if k == 0 {
+        return Err(Error::ZeroK);
+    }
+    match nq.max(1).checked_mul(k) {
+        Some(results) if results <= MAX_RESULTS => Ok(k),
+        _ => Err(Error::TooManyResults {
+            nq,
+            k,
+            limit: MAX_RESULTS,
+        }),
+    }
 }

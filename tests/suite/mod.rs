@@ -1,0 +1,122 @@
+//! One suite for every backend: each case is a function over `B: IvfBackend`, [`mount!`] makes
+//! tests of them for one backend, [`mount_properties!`] adds the ones only a fast backend can run.
+//!
+//! A case that is written but not listed here fails the test target `layers`.
+
+pub mod agreement;
+pub mod flat;
+pub mod hostile;
+pub mod ids;
+pub mod ivf;
+pub mod lists;
+pub mod numbers;
+pub mod open;
+pub mod oracle;
+pub mod properties;
+pub mod snapshots;
+pub mod support;
+pub mod training;
+pub mod training_edges;
+
+/// Makes one `#[test]` per named case of one module of the suite.
+#[allow(unused_macros)]
+macro_rules! cases {
+    ($module:ident: $($case:ident),* $(,)?) => {
+        mod $module {
+            $(
+                #[test]
+                fn $case() {
+                    if let Some(device) = super::device() {
+                        crate::suite::$module::$case::<super::Mounted>(&device);
+                    }
+                }
+            )*
+        }
+    };
+}
+
+/// Mounts the suite: `mount!(name, Backend, device)`, the device as an `Option` (`None` skips).
+#[allow(unused_macros)]
+macro_rules! mount {
+    ($name:ident, $backend:ty, $device:expr) => {
+        mod $name {
+            use super::*;
+
+            type Mounted = $backend;
+
+            fn device() -> Option<burn::tensor::Device<Mounted>> {
+                $device
+            }
+
+            cases!(flat:
+                a1_l2_matches_brute_force, a2_ip_matches_brute_force, a3_chunked_equals_matrix,
+                a4_auto_follows_its_threshold, a6_k_beyond_ntotal_pads, a8_no_queries,
+                a9_wrong_arguments, a10_reset, a11_add_with_ids, a13_ties_ascend_by_id,
+                a14_distances_never_negative, a19_broken_queries_get_padding, k_4096,
+                empty_index_pads, pieces_equal_whole, odd_dimensions, one_by_one_equals_batch,
+                stats_are_filled,
+            );
+            cases!(ivf:
+                b3_untrained, b6_settings, b7_nprobe_clamps, b8_fewer_hits_than_k,
+                params_inherit_and_never_stick, stats_are_filled, b18_one_by_one_equals_batch,
+                b20_b21_repeats_and_changes, b23_large_batch, b24_negative_scores,
+                b25_odd_dimensions, b26_clustered_recall, b27_extreme_nlist,
+                coarse_matches_brute_force, rows_go_to_the_best_list, c18_torch_ivf_rule,
+            );
+            cases!(lists:
+                b13_resets, b15_from_centroids, b16_search_preassigned, wrong_probes_are_refused,
+                b17_sequential_scan, lists_keep_order_and_bits, add_preassigned, one_giant_list,
+                empty_lists, distances_are_plain,
+            );
+            cases!(training:
+                g1_two_blobs, g3_objective_falls, g5_subsampling, builder_seed_reaches_kmeans,
+                g6_spherical, g7_resume, g8_weights, g9_quality, knobs_have_effect,
+            );
+            cases!(training_edges:
+                b4_few_points, b4_warns_through_log, b5_broken_training_rows, training_twice,
+                nlist_is_chosen, few_distinct_points, empty_clusters_are_split,
+            );
+            cases!(hostile:
+                k_4096, no_queries, zero_k, wrong_dimension, broken_rows_are_refused,
+                broken_queries_get_padding, identical_rows, tiny_workspace, wrong_id_count,
+            );
+            cases!(ids:
+                b10_random_wide_ids, ties_follow_ids_not_insertion, b11_duplicate_ids,
+                b12_padding_id_is_refused, automatic_ids, automatic_ids_run_out,
+            );
+            cases!(numbers:
+                far_from_origin, moving_offsets, overflowing_distances, huge_rows_among_small,
+                tiny_values, zero_vectors, cancelling_scores, near_duplicates,
+            );
+            cases!(snapshots:
+                clones_are_independent, late_reads, inputs_are_not_kept, b19_eight_threads,
+                b22_moves, j3_strided_inputs, other_float_types, through_the_trait,
+            );
+            cases!(agreement:
+                modes_and_limits_are_bit_equal, few_probes_are_bit_equal, limits_have_effect,
+                threads_are_bit_equal, full_probe_equals_flat,
+            );
+        }
+    };
+}
+
+/// Mounts the properties: dozens of random indexes each, for host backends.
+#[allow(unused_macros)]
+macro_rules! mount_properties {
+    ($name:ident, $backend:ty, $device:expr) => {
+        mod $name {
+            use super::*;
+
+            type Mounted = $backend;
+
+            fn device() -> Option<burn::tensor::Device<Mounted>> {
+                $device
+            }
+
+            cases!(properties:
+                full_probe_is_flat, pieces_are_the_whole, permuted_queries, chunks_and_modes,
+                random_ids, training_never_breaks,
+            );
+        }
+    };
+}

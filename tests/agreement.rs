@@ -1,4 +1,4 @@
-//! Agreement across backends (house.md §4, `docs/semantics.md`): ids are equal unless the f64
+//! Agreement across backends (`docs/semantics.md`): ids are equal unless the f64
 //! distances differ by less than 1e-6 relative, rows with equal bits always tie by id, distances
 //! agree up to rounding. ndarray is compared with every other backend that is compiled in and
 //! opens: `cargo test --features flex,wgpu --test agreement`.
@@ -164,21 +164,21 @@ macro_rules! compare_with {
             #[test]
             fn answers() {
                 if let Some(device) = $device {
-                    super::agree::<$backend>(&device);
+                    crate::agree::<$backend>(&device);
                 }
             }
 
             #[test]
             fn there_and_back() {
                 if let Some(device) = $device {
-                    super::round_trip::<$backend>(&device);
+                    crate::round_trip::<$backend>(&device);
                 }
             }
 
             #[test]
             fn training() {
                 if let Some(device) = $device {
-                    super::own_training::<$backend>(&device);
+                    crate::own_training::<$backend>(&device);
                 }
             }
         }

@@ -233,7 +233,8 @@ fn wordnet<B: IvfBackend>() {
     }
     suite::open::say(&format!("golden: wordnet recall@10 by nprobe {recalls:?}"));
     assert!((last - 1.0).abs() < 1e-12, "{recalls:?}");
-    assert!(recalls[2].1 > 0.9, "{recalls:?}");
+    // faiss-cpu 1.15.1, trained on the same rows: 0.902
+    assert!(recalls[2].1 > 0.88, "{recalls:?}");
 }
 
 /// The sample that ships: exact truth, and the figures its README states.

@@ -298,7 +298,8 @@ fn only_backend_holds_backend_cfgs() {
         let lines = text
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"));
-        for line in lines.filter(|line| line.contains("cfg")) {
+        // a README tested as a doctest needs a backend, which is no matter of the library
+        for line in lines.filter(|line| line.contains("cfg") && !line.contains("doctest")) {
             let named = |name: &&&str| line.contains(&format!("\"{name}\""));
             let found = features.iter().find(named);
             assert!(found.is_none(), "{}: {line}", inside.display());

@@ -181,7 +181,7 @@ fn first_line(text: &str) -> String {
         .find(|line| !line.is_empty())
         .unwrap_or("no reason given");
     let line = line.split('{').next().unwrap_or(line).trim_end();
-    let mut short: String = line.chars().take(160).collect();
+    let mut short: String = line.chars().take(110).collect();
     if short.len() < line.len() {
         short.push_str("...");
     }

@@ -20,6 +20,7 @@
     clippy::cast_precision_loss,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
+    clippy::float_cmp,
     // Kernels must be inlined into the function compiled for their instruction set.
     clippy::inline_always,
     clippy::must_use_candidate,

@@ -125,15 +125,7 @@ pub fn select_k<B: HostTensors>(
     let selected = B::with_slice(scores, |scores| {
         select_k::select(scores, n, k, Best::Smallest, Isa::detect())
     })?;
-    let columns: Vec<i64> = selected.columns.into_iter().map(i64::from).collect();
-    let shape = [rows, selected.k];
-    Ok((
-        Tensor::from_data(
-            TensorData::new(selected.values, shape),
-            (&device, DType::F32),
-        ),
-        Tensor::from_data(TensorData::new(columns, shape), (&device, DType::I64)),
-    ))
+    Ok(super::selected_from(selected, rows, &device))
 }
 
 /// [`super::IvfBackend::all_finite`] without a copy of the rows.

@@ -240,12 +240,7 @@ impl<B: Backend> Hits<B> {
 
     /// Nothing found for any of `nq` queries.
     pub fn padding(metric: Metric, nq: usize, k: usize, device: &B::Device) -> Self {
-        let best = burn_ivf_kernels::list_scan::Best {
-            distances: vec![metric.padding(); nq * k],
-            labels: vec![-1; nq * k],
-            rows_scanned: 0,
-            lists_scanned: 0,
-        };
+        let best = burn_ivf_kernels::list_scan::Best::padding(metric, nq, k);
         Self::from_host(best, k, device)
     }
 }
@@ -272,6 +267,23 @@ pub fn labels_from<B: Backend>(
         _ => TensorData::new(labels.into_iter().map(|id| id as i32).collect(), shape),
     };
     Tensor::from_data(data, (device, dtype))
+}
+
+/// What a selection on the host found, as tensors `[rows, k]`.
+pub(crate) fn selected_from<B: Backend>(
+    selected: burn_ivf_kernels::select_k::Selected,
+    rows: usize,
+    device: &B::Device,
+) -> (Tensor<B, 2>, Tensor<B, 2, Int>) {
+    let shape = [rows, selected.k];
+    let columns: Vec<i64> = selected.columns.into_iter().map(i64::from).collect();
+    (
+        Tensor::from_data(
+            TensorData::new(selected.values, shape),
+            (device, DType::F32),
+        ),
+        Tensor::from_data(TensorData::new(columns, shape), device),
+    )
 }
 
 /// Copies a float tensor to the host as f32. Blocks until it is computed.

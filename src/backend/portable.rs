@@ -12,7 +12,7 @@
 
 use super::{Hits, IvfBackend, ListStore, RowIds, Scan, Slot, read, select_rows};
 use crate::{error::Result, metric::Metric};
-use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Int, Tensor, backend::Backend};
 use burn_ivf_kernels::{
     distance,
     list_scan::Best,
@@ -48,15 +48,7 @@ pub fn select_k<B: Backend>(
         select_k::Best::Smallest,
         Isa::detect(),
     )?;
-    let columns: Vec<i64> = selected.columns.into_iter().map(i64::from).collect();
-    let shape = [rows, selected.k];
-    Ok((
-        Tensor::from_data(
-            TensorData::new(selected.values, shape),
-            (&device, DType::F32),
-        ),
-        Tensor::from_data(TensorData::new(columns, shape), &device),
-    ))
+    Ok(super::selected_from(selected, rows, &device))
 }
 
 /// [`IvfBackend::all_finite`]: one reduction, one number read.
@@ -86,7 +78,7 @@ pub fn list_scan<B: IvfBackend>(
     nprobe: usize,
 ) -> Result<Hits<B>> {
     let (nq, k) = (scan.nq(), scan.k);
-    let mut best = padding(scan.metric, nq, k);
+    let mut best = Best::padding(scan.metric, nq, k);
     let finite = finite_rows(&scan.queries)?;
     let per_query = Intervals::capacity(k) * Intervals::ENTRY_BYTES;
     for block in pieces(nq, scan.workspace / 4 / per_query) {
@@ -127,7 +119,7 @@ pub fn rerank<B: IvfBackend>(
     per_query: usize,
 ) -> Result<Hits<B>> {
     let (nq, k) = (scan.nq(), scan.k);
-    let mut best = padding(scan.metric, nq, k);
+    let mut best = Best::padding(scan.metric, nq, k);
     let finite = finite_rows(&scan.queries)?;
     // A bound on the host's table of pairs: 12 bytes each and as much for their keys.
     for block in pieces(nq, scan.workspace / 4 / (24 * per_query.max(1))) {
@@ -144,15 +136,6 @@ pub fn rerank<B: IvfBackend>(
         order(scan, &pairs, &mut best)?;
     }
     Ok(Hits::from_host(best, k, &scan.queries.device()))
-}
-
-fn padding(metric: Metric, nq: usize, k: usize) -> Best {
-    Best {
-        distances: vec![metric.padding(); nq * k],
-        labels: vec![-1; nq * k],
-        rows_scanned: 0,
-        lists_scanned: 0,
-    }
 }
 
 /// Queries without NaN or infinity.

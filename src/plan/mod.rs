@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn torch_ivf_rule_switches_at_its_formula() {
-        // Acceptance C18: csr from an average group of 8.0 at nlist = 512, matrix below; a CPU
+        // csr from an average group of 8.0 at nlist = 512, matrix below; a CPU
         // always takes matrix.
         for (nq, host, expected) in [
             (128, false, Mode::Csr),

@@ -1,4 +1,4 @@
-//! One answer within a backend: modes, budgets and threads never change a bit (house.md §4).
+//! One answer within a backend: modes, budgets and threads never change a bit (`docs/semantics.md`).
 //! Agreement across backends is in the test target `agreement`.
 
 use super::oracle::Oracle;

@@ -1,4 +1,4 @@
-//! Acceptance group A: the flat index against brute force, in every mode.
+//! The flat index against brute force, in every mode.
 
 use super::oracle::Oracle;
 use super::support::*;

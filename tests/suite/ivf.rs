@@ -1,4 +1,4 @@
-//! Acceptance group B: searching an IVF index (its contents are `lists.rs`, its training
+//! Searching an IVF index (its contents are `lists.rs`, its training
 //! `training.rs`).
 
 use super::oracle::{Oracle, measure};

@@ -1,6 +1,6 @@
 //! The f64 oracle: brute force in plain loops, and the rule that says when an answer is right.
 //!
-//! The rule (house.md §4, `docs/semantics.md`): results are in the total order "better distance,
+//! The rule (`docs/semantics.md`): results are in the total order "better distance,
 //! then smaller id"; an id may differ from the oracle's only where the two f64 distances differ by
 //! less than 1e-6 relative; rows with equal bits always come in the order of their ids. For an
 //! inner product "relative" means relative to the sum of the magnitudes of its terms.

@@ -137,6 +137,9 @@ pub fn b22_moves<B: IvfBackend>(device: &B::Device) {
     search_flat(&copied, &queries, 10).assert_same(&expected, "flat copy");
 }
 
+/// Lays rows out as a tensor in its own way.
+type Layout<'a, B> = &'a dyn Fn(&Rows) -> Tensor<B, 2>;
+
 /// J3: transposed, sliced, strided and expanded tensors are what they look like.
 pub fn j3_strided_inputs<B: IvfBackend>(device: &B::Device) {
     let (base, queries) = (normal(60, 6, 15), normal(8, 6, 16));
@@ -166,7 +169,7 @@ pub fn j3_strided_inputs<B: IvfBackend>(device: &B::Device) {
     };
     let plain = flat::<B>(device, Metric::L2, &base);
     let expected = search_flat(&plain, &queries, 9);
-    let layouts: [(&str, &dyn Fn(&Rows) -> Tensor<B, 2>); 3] = [
+    let layouts: [(&str, Layout<B>); 3] = [
         ("transposed", &turned),
         ("sliced", &framed),
         ("every other row", &spaced),

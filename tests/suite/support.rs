@@ -273,7 +273,7 @@ pub fn untrained<B: IvfBackend>(
         .unwrap()
 }
 
-/// The fixture LINE of the acceptance cases: lists of 3, 4, 5 and 0 rows on a line.
+/// The fixture LINE: lists of 3, 4, 5 and 0 rows on a line.
 pub fn line<B: IvfBackend>(device: &B::Device) -> IndexIvfFlat<B> {
     let centroids = Rows::new(vec![0.0, 10.0, 20.0, 30.0], 1);
     preset(device, Metric::L2, &centroids, &line_rows())

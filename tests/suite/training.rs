@@ -1,4 +1,4 @@
-//! Acceptance group G: k-means, its parameters and its report (its edges: `training_edges.rs`).
+//! K-means, its parameters and its report (its edges: `training_edges.rs`).
 
 use super::oracle::measure;
 use super::support::*;

@@ -1,4 +1,4 @@
-//! The training half of acceptance group B: too few points, broken points, repeats, degenerate
+//! The edges of training: too few points, broken points, repeats, degenerate
 //! data, and what is said about them.
 
 use super::oracle::Oracle;

@@ -152,7 +152,8 @@ pub struct Best {
 }
 
 impl Best {
-    fn padding(metric: Metric, nq: usize, k: usize) -> Self {
+    /// Nothing found for any of `nq` queries.
+    pub fn padding(metric: Metric, nq: usize, k: usize) -> Self {
         Self {
             distances: vec![metric.padding(); nq * k],
             labels: vec![-1; nq * k],

@@ -28,6 +28,7 @@ use crate::{
     metric::Metric,
 };
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
+pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
 pub use burn_ivf_kernels::order::Slot;
 use std::sync::Arc;
 

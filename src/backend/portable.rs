@@ -10,11 +10,10 @@
 //! * **Ranking** uses a matrix product on data centred per block, with a rigorous interval around
 //!   every score; all rows whose interval reaches the k-th best get exact keys.
 
-use super::{Hits, IvfBackend, ListStore, RowIds, Scan, Slot, read, select_rows};
+use super::{Hits, IvfBackend, ListStore, RowIds, Scan, Slot, exact_distance, read, select_rows};
 use crate::{error::Result, metric::Metric};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use burn_ivf_kernels::{
-    distance,
     list_scan::Best,
     order::{Candidate, TopK},
     select_k,
@@ -287,7 +286,7 @@ fn sum_again(keys: &mut [f32], q: &[f32], x: &[f32], d: usize) {
         .zip(x.chunks_exact(d))
     {
         if !key.is_finite() {
-            *key = (0.0 - distance::reference(Metric::InnerProduct, q, x)) as f32;
+            *key = (0.0 - exact_distance(Metric::InnerProduct, q, x)) as f32;
         }
     }
 }

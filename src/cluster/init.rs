@@ -1,7 +1,7 @@
 //! The first centroids, and the subsample they are trained on.
 
 use super::KMeansInit;
-use burn_ivf_kernels::{Metric, distance};
+use crate::{backend::exact_distance, metric::Metric};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -56,7 +56,7 @@ fn plus_plus(points: &[f32], d: usize, k: usize, rng: &mut ChaCha8Rng) -> Vec<u3
             .zip(points.par_chunks_exact(d))
             .with_min_len(256)
             .for_each(|(nearest, point)| {
-                *nearest = nearest.min(distance::reference(Metric::L2, center, point));
+                *nearest = nearest.min(exact_distance(Metric::L2, center, point));
             });
         let total: f64 = nearest.iter().sum();
         let next = if total > 0.0 && total.is_finite() {

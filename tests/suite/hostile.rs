@@ -57,6 +57,26 @@ pub fn zero_k<B: IvfBackend>(device: &B::Device) {
     assert!(matches!(error, Error::ZeroNprobe), "{error:?}");
 }
 
+/// More results than can be held are refused before any memory is asked for.
+pub fn too_many_results<B: IvfBackend>(device: &B::Device) {
+    let index = line::<B>(device);
+    let flat = IndexFlat::<B>::new(1, Metric::L2, device).unwrap();
+    let queries = || Rows::new(vec![0.0; 3], 1).on::<B>(device);
+    for k in [usize::MAX, usize::MAX / 3, 1 << 31] {
+        for error in [
+            refused(index.search(queries(), k)),
+            refused(index.explain(3, k, &SearchParams::exact())),
+            refused(flat.search(queries(), k)),
+        ] {
+            assert!(
+                matches!(error, Error::TooManyResults { nq: 3, .. }),
+                "{error:?}"
+            );
+            assert_names(&error, &[3, k]);
+        }
+    }
+}
+
 /// A wrong dimension is refused everywhere; the message names both numbers.
 pub fn wrong_dimension<B: IvfBackend>(device: &B::Device) {
     let base = normal(40, 6, 4);

@@ -77,7 +77,7 @@ macro_rules! mount {
                 nlist_is_chosen, few_distinct_points, empty_clusters_are_split,
             );
             cases!(hostile:
-                k_4096, no_queries, zero_k, wrong_dimension, broken_rows_are_refused,
+                k_4096, no_queries, too_many_results, zero_k, wrong_dimension, broken_rows_are_refused,
                 broken_queries_get_padding, identical_rows, tiny_workspace, wrong_id_count,
             );
             cases!(ids:

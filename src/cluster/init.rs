@@ -24,10 +24,10 @@ pub(super) fn sample(n: usize, m: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
     all
 }
 
-/// First centroids from `points`, `[n, d]`, row-major `[k, d]`.
+/// First centroids from `points`, `[n, d]`, row-major `[k, d]`; k-means++ minds their weights.
 pub(super) fn centroids(
     init: KMeansInit,
-    points: &[f32],
+    (points, weights): (&[f32], Option<&[f32]>),
     d: usize,
     k: usize,
     rng: &mut ChaCha8Rng,
@@ -35,7 +35,7 @@ pub(super) fn centroids(
     let n = points.len() / d;
     let rows = match init {
         KMeansInit::Random => sample(n, k, rng),
-        KMeansInit::KMeansPlusPlus => plus_plus(points, d, k, rng),
+        KMeansInit::KMeansPlusPlus => plus_plus((points, weights), d, k, rng),
     };
     rows.iter()
         .flat_map(|&row| &points[row as usize * d..(row as usize + 1) * d])
@@ -43,33 +43,42 @@ pub(super) fn centroids(
         .collect()
 }
 
-/// k-means++ seeding.
-fn plus_plus(points: &[f32], d: usize, k: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
+/// k-means++ seeding: each next centroid is drawn in proportion to weight times squared distance
+/// from those before it; the first in proportion to weight.
+fn plus_plus(
+    (points, weights): (&[f32], Option<&[f32]>),
+    d: usize,
+    k: usize,
+    rng: &mut ChaCha8Rng,
+) -> Vec<u32> {
     let n = points.len() / d;
-    let mut chosen = vec![rng.random_range(0..n) as u32];
-    let mut nearest = vec![f64::INFINITY; n];
+    let weight = |i: usize| weights.map_or(1.0, |w| f64::from(w[i]));
+    let mut nearest = vec![1.0_f64; n];
+    let mut chosen = Vec::with_capacity(k);
     while chosen.len() < k {
-        let last = chosen[chosen.len() - 1] as usize;
-        let center = &points[last * d..(last + 1) * d];
-        nearest
-            .par_iter_mut()
-            .zip(points.par_chunks_exact(d))
-            .with_min_len(256)
-            .for_each(|(nearest, point)| {
-                *nearest = nearest.min(exact_distance(Metric::L2, center, point));
-            });
-        let total: f64 = nearest.iter().sum();
+        let total: f64 = nearest.iter().enumerate().map(|(i, v)| weight(i) * v).sum();
         let next = if total > 0.0 && total.is_finite() {
             let mut left = rng.random::<f64>() * total;
-            let hit = nearest.iter().position(|&weight| {
-                left -= weight;
+            let hit = nearest.iter().enumerate().position(|(i, v)| {
+                left -= weight(i) * v;
                 left < 0.0
             });
             hit.unwrap_or(n - 1)
         } else {
-            // Every point already lies on a centroid.
+            // Every point of weight already lies on a centroid.
             rng.random_range(0..n)
         };
+        let center = &points[next * d..(next + 1) * d];
+        let first = chosen.is_empty();
+        let near = nearest.par_iter_mut().zip(points.par_chunks_exact(d));
+        near.with_min_len(256).for_each(|(nearest, point)| {
+            let distance = exact_distance(Metric::L2, center, point);
+            *nearest = if first {
+                distance
+            } else {
+                nearest.min(distance)
+            };
+        });
         chosen.push(next as u32);
     }
     chosen

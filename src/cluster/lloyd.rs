@@ -125,7 +125,13 @@ impl<E: IvfBackend> Lloyd<'_, E> {
     fn run(&self, rng: &mut ChaCha8Rng) -> Result<(Vec<f32>, KMeansReport)> {
         let mut centroids = match &self.params.init_centroids {
             Some(given) => given.clone(),
-            None => init::centroids(self.params.init, self.points, self.d, self.nlist, rng),
+            None => init::centroids(
+                self.params.init,
+                (self.points, self.weights),
+                self.d,
+                self.nlist,
+                rng,
+            ),
         };
         self.normalise(&mut centroids);
         let (mut objective, mut splits) = (Vec::new(), Vec::new());

@@ -22,7 +22,7 @@ pub enum KMeansInit {
     #[default]
     Random,
     /// k-means++ (Arthur and Vassilvitskii 2007): points drawn in proportion to their squared
-    /// distance from the centroids chosen so far.
+    /// distance from the centroids chosen so far (times their weight).
     KMeansPlusPlus,
 }
 

@@ -34,8 +34,9 @@ pub fn scan(problem: &Problem<'_>, probes: &[u32], nprobe: usize) -> (Best, Vec<
             1.0
         };
         found.sort_by(|a, b| {
-            (sign * a.0)
-                .total_cmp(&(sign * b.0))
+            // Adding 0 makes -0 and 0 tie.
+            (sign * a.0 + 0.0)
+                .total_cmp(&(sign * b.0 + 0.0))
                 .then((a.1, a.2).cmp(&(b.1, b.2)))
         });
         for (rank, &(distance, id, _)) in found.iter().take(k).enumerate() {

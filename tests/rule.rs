@@ -43,7 +43,8 @@ fn a_right_answer_is_accepted() {
 
 #[test]
 fn wrong_answers_are_rejected() {
-    let changes: [(&str, &dyn Fn(&mut Answer)); 9] = [
+    type Change<'a> = &'a dyn Fn(&mut Answer);
+    let changes: [(&str, Change<'_>); 9] = [
         ("ties out of order", &|found| found.i.swap(1, 2)),
         ("order", &|found| {
             found.i.swap(0, 1);
@@ -69,7 +70,9 @@ fn a_tie_left_out_is_rejected() {
     // k = 2: of the equal rows 0, 2 and 4 it must be 0
     let (base, query, mut found) = problem();
     let oracle = Oracle::new(Metric::L2, &base);
-    (found.d.truncate(2), found.i.truncate(2), found.k = 2);
+    found.d.truncate(2);
+    found.i.truncate(2);
+    found.k = 2;
     oracle.check(&query, &found, "rule");
     found.i[1] = 4;
     let wrong = catch_unwind(AssertUnwindSafe(|| oracle.check(&query, &found, "rule")));

@@ -4,7 +4,7 @@
 //! `Autodiff<B>`. This module and its files are the only ones that see the kernels crate's
 //! operations and the only ones with backend features; each backend has one small file. Bodies in
 //! Burn tensor operations, for backends without kernels of their own, are in [`portable`]; those
-//! over host memory, shared by `NdArray` and `Flex`, in [`host`].
+//! over host memory, shared by `NdArray` and `Flex`, in `host.rs`.
 
 #[macro_use]
 mod shared;

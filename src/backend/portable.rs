@@ -4,7 +4,7 @@
 //! the host (Burn's own sort on the CubeCL backends reads back to the host as well). Two things
 //! make the results exact and independent of chunking:
 //!
-//! * **Exact keys** ([`exact_keys`]) are summed from differences by a fixed pairwise tree of
+//! * **Exact keys** are summed from differences by a fixed pairwise tree of
 //!   element-wise additions, each its own tensor operation, so neither the shape of a batch nor a
 //!   fused multiply-add can change a bit. The relative error is at most `(log2 d + 3)·2⁻²⁴`.
 //! * **Ranking** uses a matrix product on data centred per block, with a rigorous interval around

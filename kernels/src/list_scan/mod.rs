@@ -7,7 +7,7 @@
 //! [`Metric::padding`] and label -1. A query with a component that is NaN or infinite gets only
 //! padding. The answer depends on nothing else: not on threads, blocks or the instruction set.
 //!
-//! [`reference`] says the same in plain f64 loops, [`scan`] is the CPU kernel, [`rerank`] does
+//! [`mod@reference`] says the same in plain f64 loops, [`scan`] is the CPU kernel, [`rerank`] does
 //! the same for rows chosen by somebody else.
 
 mod cpu;

@@ -2,7 +2,7 @@
 //!
 //! **Contract.** `scores` is row-major `[rows, n]`. For each row the `min(k, n)` best values
 //! (smallest, or largest) are returned best first with their column numbers; equal values come by
-//! smaller column, NaN comes after every number. [`reference`] sorts everything, [`select`] is
+//! smaller column, NaN comes after every number. [`mod@reference`] sorts everything, [`select`] is
 //! the CPU kernel: one pass against a threshold, survivors into a buffer of about `2k`.
 
 mod cpu;

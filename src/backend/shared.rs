@@ -5,6 +5,7 @@
 pub use wrapper::InnerLists;
 
 /// The conversions of a backend that is its own inner backend.
+#[cfg(any(feature = "ndarray", feature = "flex", feature = "cube"))]
 macro_rules! own_inner {
     () => {
         type Inner = Self;
@@ -28,6 +29,7 @@ macro_rules! own_inner {
 }
 
 /// The whole of `IvfBackend` for a backend over host memory.
+#[cfg(any(feature = "ndarray", feature = "flex"))]
 macro_rules! host_backend {
     () => {
         own_inner!();

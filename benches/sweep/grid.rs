@@ -198,8 +198,14 @@ fn cell<B: IvfBackend>(
     for rep in 0..args.clock.warmup + args.clock.repeat.max(1) {
         let sample = shape.at(rep, pool, args.clock.rotate);
         for turn in 0..modes.len() {
-            // Each repetition starts with another mode, so none always follows the same one.
-            let which = (turn + rep) % modes.len();
+            // Every order comes up in turn, so that no mode finds its lists in cache more often
+            // than another because of the one before it.
+            let forward = (turn + rep / 2) % modes.len();
+            let which = if rep % 2 == 0 {
+                forward
+            } else {
+                modes.len() - 1 - forward
+            };
             settle();
             let ms = work.timed(&sample, args.clock.input, &params(modes[which]))?;
             spent += ms * times as f64 / 1e3;

@@ -10,9 +10,9 @@
     missing_docs
 )]
 
-use burn_ivf_kernels::list_scan::{self, List, ListIds, Problem};
+use burn_ivf_kernels::list_scan::{self, List, ListIds, Order, Problem};
 use burn_ivf_kernels::order::Slot;
-use burn_ivf_kernels::panels::Panels;
+use burn_ivf_kernels::rows::{Layout, Rows};
 use burn_ivf_kernels::select_k::{self, Best};
 use burn_ivf_kernels::{Metric, simd::Isa};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -57,7 +57,7 @@ fn select(c: &mut Criterion) {
 
 /// Lists of equal length, and the queries with the lists they probe.
 struct Lists {
-    panels: Vec<Panels>,
+    rows: Vec<Rows>,
     ids: Vec<Vec<i64>>,
     queries: Vec<f32>,
     probes: Vec<u32>,
@@ -76,15 +76,15 @@ struct Size {
 
 impl Lists {
     /// Row `r` of list `l` has id `r * lists + l`; each query probes lists spread over all.
-    fn new(size: Size) -> Self {
+    fn new(size: Size, layout: Layout) -> Self {
         let rows = normal(size.lists * size.rows_per_list * size.d, 2);
         let of_list = |list: usize| {
-            let mut panels = Panels::new(size.d);
-            panels.reserve(size.rows_per_list);
+            let mut list = Rows::new(size.d, layout);
+            list.reserve(size.rows_per_list);
             let span = size.rows_per_list * size.d;
             let rows = rows[list * span..(list + 1) * span].chunks_exact(size.d);
-            rows.for_each(|row| panels.push(row));
-            panels
+            rows.for_each(|row| list.push(row));
+            list
         };
         let ids = |list: usize| {
             let rows = 0..size.rows_per_list;
@@ -95,7 +95,7 @@ impl Lists {
             ((query * 7 + probe * (size.lists / size.nprobe)) % size.lists) as u32
         });
         Self {
-            panels: (0..size.lists).map(of_list).collect(),
+            rows: (0..size.lists).map(of_list).collect(),
             ids: (0..size.lists).map(ids).collect(),
             queries: normal(size.nq * size.d, 3),
             probes: probes.collect(),
@@ -103,9 +103,9 @@ impl Lists {
     }
 
     fn views(&self) -> Vec<List<'_>> {
-        let pairs = self.panels.iter().zip(&self.ids);
+        let pairs = self.rows.iter().zip(&self.ids);
         pairs
-            .map(|(panels, ids)| List::new(panels, ListIds::Table(ids)).unwrap())
+            .map(|(rows, ids)| List::new(rows, ListIds::Table(ids)).unwrap())
             .collect()
     }
 }
@@ -119,7 +119,7 @@ fn check_scan(problem: &Problem<'_>, lists: &Lists, nprobe: usize, isa: Isa) {
         ..*problem
     };
     let probes = &lists.probes[..few * nprobe];
-    let found = list_scan::scan(problem, &lists.probes, nprobe, isa).unwrap();
+    let found = list_scan::scan(problem, &lists.probes, nprobe, Order::ListMajor, isa).unwrap();
     let (expected, exact) = list_scan::reference::scan(&part, probes, nprobe);
     for (slot, distance) in exact.iter().enumerate() {
         if !distance.is_finite() {
@@ -186,7 +186,7 @@ fn scan(c: &mut Criterion) {
         },
     ];
     for (size, metric) in sizes.iter().flat_map(|s| Metric::ALL.map(|m| (s, m))) {
-        let lists = Lists::new(*size);
+        let lists = Lists::new(*size, Layout::default());
         let views = lists.views();
         let problem = Problem {
             metric,
@@ -208,7 +208,7 @@ fn scan(c: &mut Criterion) {
             } = *size;
             let shape = format!("{metric} d={d} nq={nq} nprobe={nprobe} k={k}");
             group.bench_function(BenchmarkId::new(isa.name(), shape), |b| {
-                b.iter(|| list_scan::scan(black_box(&problem), &lists.probes, nprobe, isa));
+                b.iter(|| list_scan::scan(black_box(&problem), &lists.probes, nprobe, Order::ListMajor, isa));
             });
         }
     }
@@ -225,7 +225,7 @@ fn rerank(c: &mut Criterion) {
         nprobe: 16,
         k: 20,
     };
-    let lists = Lists::new(size);
+    let lists = Lists::new(size, Layout::default());
     let views = lists.views();
     let problem = Problem {
         metric: Metric::L2,

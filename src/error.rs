@@ -177,6 +177,16 @@ pub enum Error {
     /// A kernel refused its input: a bug in this crate, reported instead of a panic.
     #[error("internal error: {0}; please report it")]
     Kernel(#[from] burn_ivf_kernels::KernelError),
+    /// The backend stores vectors in its own way.
+    #[error(
+        "storage {storage} is for CPU backends; {backend} stores vectors as its kernels read them, choose storage auto"
+    )]
+    Storage {
+        /// What was asked for.
+        storage: crate::params::Storage,
+        /// The backend.
+        backend: String,
+    },
     /// Reading a tensor back from its device failed.
     #[error("reading from the device failed: {0}")]
     Device(String),

@@ -70,8 +70,8 @@ pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
 pub use error::{Error, Result};
 pub use index::{Index, IndexFlat, IndexIvfFlat, IndexIvfFlatBuilder};
 pub use metric::Metric;
-pub use params::{AutoRule, DEFAULT_WORKSPACE, FlatMode, SearchMode, SearchParams};
-pub use plan::SearchPlan;
+pub use params::{AutoRule, DEFAULT_WORKSPACE, FlatMode, SearchMode, SearchParams, Storage};
+pub use plan::{Order, SearchPlan};
 pub use result::{MemoryInfo, SearchResult, SearchStats, recall_at_k};
 
 /// The examples of the README and of docs/api.md are tests.

@@ -59,6 +59,28 @@ pub enum FlatMode {
 
 named!(FlatMode, "flat mode", "\"auto\", \"matrix\" and \"chunked\"", Auto => "auto", Matrix => "matrix", Chunked => "chunked");
 
+/// How a CPU backend stores vectors. Answers do not depend on it; memory and speed do.
+///
+/// Searches read a coarse copy of the vectors first (a *filter* with a proven error bound) and
+/// compare exactly what passes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Storage {
+    /// `Planes`, or `F32` where padding would take more than 8 % of the vectors (few components);
+    /// on a GPU, what its kernels read.
+    #[default]
+    Auto,
+    /// Every f32 once, as its upper and lower 16 bits: filters read the upper ones. 4 bytes a
+    /// component.
+    Planes,
+    /// f32 rows and a bf16 copy for the filter: the quickest, 6 bytes a component.
+    Copy,
+    /// f32 only, filtered in f32. 4 bytes a component.
+    F32,
+}
+
+named!(Storage, "storage", "\"auto\", \"planes\", \"copy\" and \"f32\"", Auto => "auto", Planes => "planes", Copy => "copy", F32 => "f32");
+
 /// How [`SearchMode::Auto`] decides.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub enum AutoRule {
@@ -179,6 +201,7 @@ pub(crate) struct IvfSettings {
     pub mode: SearchMode,
     pub auto_rule: AutoRule,
     pub workspace: usize,
+    pub storage: Storage,
 }
 
 impl Default for IvfSettings {
@@ -188,6 +211,7 @@ impl Default for IvfSettings {
             mode: SearchMode::Auto,
             auto_rule: AutoRule::Measured,
             workspace: DEFAULT_WORKSPACE,
+            storage: Storage::Auto,
         }
     }
 }

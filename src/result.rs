@@ -32,8 +32,13 @@ pub struct SearchStats {
     /// The mode that ran: `"matrix"`, `"csr"`, `"chunked"`, or `"empty"` when there was nothing
     /// to compare.
     pub mode: String,
-    /// The kernel that ran, e.g. `"host f32 panels (avx512)"` or `"portable"`.
+    /// The kernel that ran and its instruction set, e.g. `"host (avx512bf16)"` or `"portable"`.
     pub kernel: String,
+    /// What rows were ranked by before those that could matter were compared exactly, e.g.
+    /// `"bf16 of planes"`; empty when nothing was compared.
+    pub filter: String,
+    /// In which order lists were read, `"list-major"` or `"query-major"`; empty in matrix mode.
+    pub order: String,
     /// Why this mode.
     pub reason: String,
     /// Queries.
@@ -51,6 +56,8 @@ pub struct SearchStats {
     pub rows_scanned: u64,
     /// (query, non-empty list) pairs read.
     pub lists_scanned: u64,
+    /// (query, row) pairs compared exactly; which rows a filter lets pass may vary with threads.
+    pub rows_reranked: u64,
 }
 
 /// Bytes an index holds.

@@ -1,6 +1,6 @@
 //! The command line of `sweep`. Owns names, defaults and help texts; knows no tensor type.
 
-use burn_ivf::{Metric, SearchMode};
+use burn_ivf::{Metric, SearchMode, Storage};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -65,6 +65,9 @@ pub struct IndexArgs {
     /// One of the backends compiled in (`env` lists them); default: the first
     #[arg(long, default_value_t = crate::backends::default_name())]
     pub backend: String,
+    /// How vectors are stored: auto, planes, copy or f32 (CPU backends)
+    #[arg(long, default_value_t = Storage::Auto)]
+    pub storage: Storage,
 }
 
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +176,9 @@ pub struct ServeArgs {
     pub backend: String,
     #[arg(long, default_value_t = SearchMode::Auto)]
     pub mode: SearchMode,
+    /// How vectors are stored: auto, planes, copy or f32 (CPU backends)
+    #[arg(long, default_value_t = Storage::Auto)]
+    pub storage: Storage,
 }
 
 #[derive(Args)]

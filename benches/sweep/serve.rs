@@ -15,7 +15,7 @@ use crate::workload::tensor;
 use burn::tensor::{Tensor, TensorData};
 use burn_ivf::{
     IndexFlat, IndexIvfFlat, IvfBackend, KMeansParams, Metric, SearchMode, SearchParams,
-    recall_at_k,
+    Storage, recall_at_k,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -73,6 +73,7 @@ struct Server<B: IvfBackend> {
     meta: Meta,
     metric: Metric,
     mode: SearchMode,
+    storage: Storage,
     base: Tensor<B, 2>,
     queries: Matrix,
     centroids: Matrix,
@@ -120,7 +121,7 @@ impl<B: IvfBackend> Server<B> {
         let (nb, d) = (base.rows(), base.d);
         let base = Tensor::from_data(TensorData::new(base.values, [nb, d]), &device);
         let start = Instant::now();
-        let mut index = emptied::<B>(&centroids, metric, &device)?;
+        let mut index = emptied::<B>(&centroids, metric, args.storage, &device)?;
         index.add_preassigned(base.clone(), None, &lists)?;
         index.set_nprobe(meta.nprobe)?;
         B::sync(&device)?;
@@ -133,6 +134,7 @@ impl<B: IvfBackend> Server<B> {
         Ok(Self {
             exact: exact_ids(dir, queries.rows())?,
             mode: args.mode,
+            storage: args.storage,
             device,
             meta,
             metric,
@@ -201,6 +203,7 @@ impl<B: IvfBackend> Server<B> {
         if self.flat.is_none() {
             let d = self.queries.d;
             let mut flat = IndexFlat::<B>::new(d, self.metric, &self.device)?;
+            flat.set_storage(self.storage)?;
             flat.add(self.base.clone())?;
             B::sync(&self.device)?;
             self.flat = Some(flat);
@@ -224,6 +227,7 @@ impl<B: IvfBackend> Server<B> {
         };
         let start = Instant::now();
         let mut fresh = IndexIvfFlat::<B>::builder(d)
+            .storage(self.storage)
             .nlist(request.nlist.unwrap_or(self.meta.nlist))
             .metric(self.metric)
             .kmeans(kmeans)
@@ -237,7 +241,7 @@ impl<B: IvfBackend> Server<B> {
     fn add(&mut self) -> Res<f64> {
         let mut filled = match self.filled.take() {
             Some(index) => index,
-            None => emptied::<B>(&self.centroids, self.metric, &self.device)?,
+            None => emptied::<B>(&self.centroids, self.metric, self.storage, &self.device)?,
         };
         let start = Instant::now();
         filled.reset();
@@ -277,10 +281,13 @@ impl<B: IvfBackend> Server<B> {
 fn emptied<B: IvfBackend>(
     centroids: &Matrix,
     metric: Metric,
+    storage: Storage,
     device: &B::Device,
 ) -> Res<IndexIvfFlat<B>> {
     let rows = tensor::<B>(centroids, 0, centroids.rows(), device);
-    Ok(IndexIvfFlat::from_centroids(rows, metric)?)
+    let mut index = IndexIvfFlat::from_centroids(rows, metric)?;
+    index.set_storage(storage)?;
+    Ok(index)
 }
 
 /// The exact ids a folder may hold for its first queries, with the number per query.

@@ -56,6 +56,7 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
             .nlist(nlist)
             .metric(args.metric)
             .seed(data.seed)
+            .storage(args.storage)
             .build(device)?;
         let rows = tensor::<B>(&data.base, 0, train_n, device);
         B::sync(device)?;

@@ -8,9 +8,9 @@
 //!   them, without ever storing a score matrix. A flat index is one list, the coarse step is a
 //!   scan of the centroids, k-means assignment is the same with `k = 1`.
 //!
-//! [`panels`] is the layout the scan reads, [`distance`] fixes the order of summation (so that
-//! every path returns the same bits), [`order`] the total order of results, [`simd`] is the only
-//! place that looks at the instruction set.
+//! [`rows`] is how lists store vectors, [`distance`] fixes the order of summation (so that every
+//! path returns the same bits), `bound` says how far a filter may be off, [`order`] is the total
+//! order of results, [`simd`] the only place that looks at the instruction set.
 //!
 //! This crate never imports Burn; the glue lives in `burn-ivf`'s `backend` module.
 
@@ -28,11 +28,12 @@
     clippy::module_name_repetitions
 )]
 
+mod bound;
 pub mod distance;
 pub mod list_scan;
 mod metric;
 pub mod order;
-pub mod panels;
+pub mod rows;
 pub mod select_k;
 pub mod simd;
 

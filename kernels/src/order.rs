@@ -100,6 +100,15 @@ impl TopK {
         }
     }
 
+    /// Lowers the threshold to the k-th best so far, if there are so many.
+    pub fn tighten(&mut self, ids: &impl Ids) {
+        self.cut(ids);
+        if self.buffer.len() == self.k {
+            let worst = self.buffer.iter().map(|c| c.key).fold(f32::NEG_INFINITY, f32::max);
+            self.threshold = self.threshold.min(worst);
+        }
+    }
+
     /// Takes over what another buffer of the same `k` holds.
     pub fn absorb(&mut self, other: &mut Self, ids: &impl Ids) {
         for candidate in other.buffer.drain(..) {

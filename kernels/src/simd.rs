@@ -1,10 +1,13 @@
 //! The only place that looks at the instruction set.
 //!
 //! Kernels are written once over [`pulp::Simd`]; [`Isa`] picks the version to run, at run time.
-//! Every version returns the same bits: sums follow the order fixed in [`crate::distance`] and
-//! use fused multiply-add everywhere (in software where the processor has none).
+//! The one kernel pulp has no instruction for, dot products of bf16, is written for AVX-512 and
+//! taken where [`Isa::bf16`] says so. Every version returns the same bits: final distances follow
+//! the order fixed in [`crate::distance`] and use fused multiply-add everywhere (in software where
+//! the processor has none).
 
 use pulp::{Scalar, Simd, WithSimd};
+use std::sync::OnceLock;
 
 /// An instruction set this processor has.
 ///
@@ -19,27 +22,48 @@ enum Kind {
     Avx2(pulp::x86::V3),
     #[cfg(target_arch = "x86_64")]
     Avx512(pulp::x86::V4),
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16(pulp::x86::V4, Bf16),
     #[cfg(target_arch = "aarch64")]
     Neon(pulp::aarch64::Neon),
 }
 
+/// Proof that the processor has AVX-512 with dot products of bf16.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bf16(());
+
+#[cfg(target_arch = "x86_64")]
+impl Bf16 {
+    fn try_new() -> Option<Self> {
+        (is_x86_feature_detected!("avx512bf16")
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl"))
+        .then_some(Self(()))
+    }
+}
+
 impl Isa {
-    /// The best instruction set of this processor.
+    /// The instruction set to use: the best of this processor, or the one the environment variable
+    /// `BURN_IVF_ISA` names (read once; a name this processor has not is reported through `log`
+    /// and ignored).
     pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        {
-            if let Some(token) = pulp::x86::V4::try_new() {
-                return Self(Kind::Avx512(token));
-            }
-            if let Some(token) = pulp::x86::V3::try_new() {
-                return Self(Kind::Avx2(token));
-            }
-        }
-        #[cfg(target_arch = "aarch64")]
-        if let Some(token) = pulp::aarch64::Neon::try_new() {
-            return Self(Kind::Neon(token));
-        }
-        Self::portable()
+        static CHOICE: OnceLock<Isa> = OnceLock::new();
+        *CHOICE.get_or_init(|| {
+            let sets = Self::available();
+            let best = *sets.last().unwrap_or(&Self::portable());
+            let Ok(name) = std::env::var("BURN_IVF_ISA") else {
+                return best;
+            };
+            let named = sets.iter().find(|isa| isa.name() == name);
+            named.copied().unwrap_or_else(|| {
+                let names: Vec<_> = sets.iter().map(|isa| isa.name()).collect();
+                log::warn!("BURN_IVF_ISA={name}: this processor has {names:?}; taking {}", best.name());
+                best
+            })
+        })
     }
 
     /// Plain scalar code, which every processor runs.
@@ -47,20 +71,23 @@ impl Isa {
         Self(Kind::Portable)
     }
 
-    /// Every instruction set of this processor, for tests that force each in turn.
+    /// Every instruction set of this processor, the best last.
     pub fn available() -> Vec<Self> {
         let mut sets = vec![Self::portable()];
         #[cfg(target_arch = "x86_64")]
         {
             sets.extend(pulp::x86::V3::try_new().map(|t| Self(Kind::Avx2(t))));
-            sets.extend(pulp::x86::V4::try_new().map(|t| Self(Kind::Avx512(t))));
+            if let Some(token) = pulp::x86::V4::try_new() {
+                sets.push(Self(Kind::Avx512(token)));
+                sets.extend(Bf16::try_new().map(|bf16| Self(Kind::Avx512Bf16(token, bf16))));
+            }
         }
         #[cfg(target_arch = "aarch64")]
         sets.extend(pulp::aarch64::Neon::try_new().map(|t| Self(Kind::Neon(t))));
         sets
     }
 
-    /// Its name: `"avx512"`, `"avx2"`, `"neon"` or `"portable"`.
+    /// Its name: `"avx512bf16"`, `"avx512"`, `"avx2"`, `"neon"` or `"portable"`.
     pub const fn name(self) -> &'static str {
         match self.0 {
             Kind::Portable => "portable",
@@ -68,9 +95,28 @@ impl Isa {
             Kind::Avx2(_) => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx512Bf16(..) => "avx512bf16",
             #[cfg(target_arch = "aarch64")]
             Kind::Neon(_) => "neon",
         }
+    }
+
+    /// Proof that dot products of bf16 may be used, where they may.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn bf16(self) -> Option<Bf16> {
+        match self.0 {
+            Kind::Avx512Bf16(_, bf16) => Some(bf16),
+            _ => None,
+        }
+    }
+
+    /// Whether a filter rounds queries to bf16 too.
+    pub(crate) fn rounds_queries(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.bf16().is_some();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 
     /// Runs `op` compiled for this instruction set.
@@ -81,9 +127,23 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2(simd) => Simd::vectorize(simd, op),
             #[cfg(target_arch = "x86_64")]
-            Kind::Avx512(simd) => Simd::vectorize(simd, op),
+            Kind::Avx512(simd) | Kind::Avx512Bf16(simd, _) => Simd::vectorize(simd, op),
             #[cfg(target_arch = "aarch64")]
             Kind::Neon(simd) => Simd::vectorize(simd, op),
         }
     }
+}
+
+/// Asks for the cache line at an address, which may lie anywhere; does nothing where there is no
+/// such instruction.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch reads nothing the program can see; SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }

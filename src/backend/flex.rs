@@ -1,7 +1,7 @@
 //! The flex CPU backend: tensors seen through `FlexTensor::as_slice`, copied only when strided.
 
 use super::{
-    Capabilities, Hits, IvfBackend, Scan, Slot,
+    Capabilities, Hits, IvfBackend, Probing, Scan, Slot,
     host::{self, HostLists, HostTensors},
 };
 use crate::error::Result;

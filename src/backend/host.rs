@@ -1,13 +1,13 @@
-//! Backends whose tensors lie in host memory: lists as panels, operations by the CPU kernels.
+//! Backends whose tensors lie in host memory: operations by the CPU kernels.
 //!
 //! Called by `ndarray.rs` and `flex.rs` only, which say how to see a tensor as a slice.
 
-use super::{Capabilities, Hits, ListStore, RowIds, Scan, Slot};
-use crate::error::Result;
+use super::{Capabilities, Hits, Keep, ListStore, Probing, RowIds, Scan, Slot};
+use crate::{error::Result, params::Storage};
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use burn_ivf_kernels::{
-    list_scan::{self, List, ListIds, Problem},
-    panels::Panels,
+    list_scan::{self, List, ListIds, Order, Problem},
+    rows::{Layout, Rows},
     select_k::{self, Best},
     simd::Isa,
 };
@@ -20,21 +20,22 @@ pub trait HostTensors: Backend {
     fn with_slice<R>(tensor: Tensor<Self, 2>, f: impl FnOnce(&[f32]) -> R) -> R;
 }
 
-/// Inverted lists as panels, one allocation per list; a clone shares them until one changes.
+/// Inverted lists in host memory, each on its own; a clone shares them until one changes.
 #[derive(Debug, Clone)]
 pub struct HostLists {
     d: usize,
-    lists: Vec<Arc<Panels>>,
+    lists: Vec<Arc<Rows>>,
 }
 
 /// Rows below which appending on one thread is quicker.
 const SERIAL_ROWS: usize = 256;
 
 impl<B: HostTensors> ListStore<B> for HostLists {
-    fn new(d: usize, nlist: usize, _: &B::Device) -> Self {
+    fn new(d: usize, nlist: usize, keep: Keep, _: &B::Device) -> Self {
+        let layout = layout(d, keep);
         Self {
             d,
-            lists: (0..nlist).map(|_| Arc::new(Panels::new(d))).collect(),
+            lists: (0..nlist).map(|_| Arc::new(Rows::new(d, layout))).collect(),
         }
     }
 
@@ -45,12 +46,12 @@ impl<B: HostTensors> ListStore<B> for HostLists {
         }
         let d = self.d;
         B::with_slice(rows, |rows| {
-            let fill = |(panels, members): (&mut Arc<Panels>, Vec<usize>)| {
+            let fill = |(list, members): (&mut Arc<Rows>, Vec<usize>)| {
                 if !members.is_empty() {
-                    let panels = Arc::make_mut(panels);
-                    panels.reserve(members.len());
+                    let list = Arc::make_mut(list);
+                    list.reserve(members.len());
                     for row in members {
-                        panels.push(&rows[row * d..(row + 1) * d]);
+                        list.push(&rows[row * d..(row + 1) * d]);
                     }
                 }
             };
@@ -78,8 +79,17 @@ impl<B: HostTensors> ListStore<B> for HostLists {
         )
     }
 
+    fn ranks_by(&self) -> String {
+        match self.lists.first().map(|rows| rows.layout()) {
+            Some(Layout::Planes) => "bf16 of planes",
+            Some(Layout::Copy) => "bf16 copy",
+            Some(Layout::F32) | None => "f32",
+        }
+        .to_owned()
+    }
+
     fn bytes(&self) -> usize {
-        self.lists.iter().map(|panels| panels.bytes()).sum()
+        self.lists.iter().map(|rows| rows.bytes()).sum()
     }
 
     fn to_device(&self, _: &B::Device) -> Self {
@@ -89,12 +99,12 @@ impl<B: HostTensors> ListStore<B> for HostLists {
 
 impl HostLists {
     fn views<'a>(&'a self, ids: RowIds<'a>) -> Result<Vec<List<'a>>> {
-        let view = |(l, panels): (usize, &'a Arc<Panels>)| {
+        let view = |(l, rows): (usize, &'a Arc<Rows>)| {
             let ids = match ids {
                 RowIds::Tables(tables) => ListIds::Table(&tables[l]),
                 RowIds::Places(_) => ListIds::Place,
             };
-            List::new(panels, ids)
+            List::new(rows, ids)
         };
         Ok(self
             .lists
@@ -105,11 +115,24 @@ impl HostLists {
     }
 }
 
+/// How lists lie in memory.
+fn layout(d: usize, keep: Keep) -> Layout {
+    match (keep, Layout::for_dimension(d)) {
+        (Keep::Vectors(Storage::Planes), _) => Layout::Planes,
+        (Keep::Vectors(Storage::Copy), _) => Layout::Copy,
+        (Keep::Vectors(Storage::F32), _) => Layout::F32,
+        (Keep::Vectors(Storage::Auto), layout) => layout,
+        // Few enough to keep twice; a short vector is not worth a filter.
+        (Keep::Centroids, Layout::Planes) => Layout::Copy,
+        (Keep::Centroids, layout) => layout,
+    }
+}
+
 /// What every host backend can do.
 pub fn capabilities() -> Capabilities {
     Capabilities {
         fused_scan: true,
-        kernel: format!("host f32 panels ({})", Isa::detect().name()),
+        kernel: format!("host ({})", Isa::detect().name()),
         host: true,
         matmul_input_roundoff: 0.0,
     }
@@ -135,12 +158,16 @@ pub fn all_finite<B: HostTensors>(rows: Tensor<B, 2>) -> bool {
 }
 
 /// [`super::IvfBackend::list_scan`] by the CPU kernel.
-pub fn list_scan<B>(scan: &Scan<'_, B>, probes: &[u32], nprobe: usize) -> Result<Hits<B>>
+pub fn list_scan<B>(scan: &Scan<'_, B>, probing: &Probing<'_>) -> Result<Hits<B>>
 where
     B: HostTensors + super::IvfBackend<Lists = HostLists>,
 {
+    let order = match probing.order {
+        crate::plan::Order::ListMajor => Order::ListMajor,
+        crate::plan::Order::QueryMajor => Order::QueryMajor,
+    };
     run(scan, |problem| {
-        list_scan::scan(problem, probes, nprobe, Isa::detect())
+        list_scan::scan(problem, probing.lists, probing.nprobe, order, Isa::detect())
     })
 }
 

@@ -26,6 +26,8 @@ pub mod portable;
 use crate::{
     error::{Error, Result},
     metric::Metric,
+    params::Storage,
+    plan::Order,
 };
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
@@ -82,13 +84,12 @@ pub trait IvfBackend: Backend {
         portable::all_finite(rows)
     }
 
-    /// The `k` best rows of every query among the lists it probes: `probes` is row-major
-    /// `[nq, nprobe]`, [`SKIP`] reads nothing.
+    /// The `k` best rows of every query among the lists it probes.
     ///
     /// # Errors
     /// When the device cannot be read.
-    fn list_scan(scan: &Scan<'_, Self>, probes: &[u32], nprobe: usize) -> Result<Hits<Self>> {
-        portable::list_scan(scan, probes, nprobe)
+    fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<'_>) -> Result<Hits<Self>> {
+        portable::list_scan(scan, probing)
     }
 
     /// The `k` best of the rows in `candidates`, row-major `[nq, per_query]` with [`Slot::NONE`]
@@ -115,13 +116,23 @@ pub struct Capabilities {
     pub matmul_input_roundoff: f64,
 }
 
+/// What a [`ListStore`] is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// The vectors of an index, stored as its user chose (`Auto` where
+    /// [`Capabilities::host`] is false).
+    Vectors(Storage),
+    /// A small table that every query reads: centroids.
+    Centroids,
+}
+
 /// Where a backend keeps the vectors of inverted lists.
 ///
 /// Rows keep the order in which they were appended, and come back bit for bit. A clone is a
 /// snapshot: appending to one does not change the other.
 pub trait ListStore<B: Backend>: Clone + core::fmt::Debug + Send + Sync + 'static {
     /// `nlist` empty lists of vectors of `d` components.
-    fn new(d: usize, nlist: usize, device: &B::Device) -> Self;
+    fn new(d: usize, nlist: usize, keep: Keep, device: &B::Device) -> Self;
 
     /// Appends row `i` of `rows`, f32 `[n, d]`, to list `lists[i]`.
     ///
@@ -134,6 +145,9 @@ pub trait ListStore<B: Backend>: Clone + core::fmt::Debug + Send + Sync + 'stati
 
     /// Bytes allocated for vectors.
     fn bytes(&self) -> usize;
+
+    /// What a scan ranks by before it compares exactly, e.g. `"bf16 of planes"`.
+    fn ranks_by(&self) -> String;
 
     /// A copy on another device.
     #[must_use]
@@ -181,6 +195,17 @@ impl burn_ivf_kernels::order::Ids for RowIds<'_> {
     }
 }
 
+/// Which lists every query reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Probing<'a> {
+    /// List numbers, row-major `[nq, nprobe]`; [`SKIP`] reads nothing.
+    pub lists: &'a [u32],
+    /// Lists per query.
+    pub nprobe: usize,
+    /// In which order a kernel that has the choice reads them.
+    pub order: Order,
+}
+
 /// The inputs of a scan or re-rank.
 #[derive(Debug, Clone)]
 pub struct Scan<'a, B: IvfBackend> {
@@ -218,6 +243,8 @@ pub struct Hits<B: Backend> {
     pub rows_scanned: u64,
     /// (query, non-empty list) pairs read.
     pub lists_scanned: u64,
+    /// (query, row) pairs compared exactly after a filter let them pass.
+    pub rows_reranked: u64,
 }
 
 impl<B: Backend> Hits<B> {
@@ -236,6 +263,7 @@ impl<B: Backend> Hits<B> {
             labels: labels_from(best.labels, k, device),
             rows_scanned: best.rows_scanned,
             lists_scanned: best.lists_scanned,
+            rows_reranked: best.rows_reranked,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The ndarray CPU backend: tensors seen through `NdArrayTensor`'s view, without a copy.
 
 use super::{
-    Capabilities, Hits, IvfBackend, Scan, Slot,
+    Capabilities, Hits, IvfBackend, Probing, Scan, Slot,
     host::{self, HostLists, HostTensors},
 };
 use crate::error::Result;

@@ -10,7 +10,7 @@
 //! * **Ranking** uses a matrix product on data centred per block, with a rigorous interval around
 //!   every score; all rows whose interval reaches the k-th best get exact keys.
 
-use super::{Hits, IvfBackend, ListStore, RowIds, Scan, Slot, exact_distance, read, select_rows};
+use super::{Hits, IvfBackend, ListStore, Probing, RowIds, Scan, Slot, exact_distance, read, select_rows};
 use crate::{error::Result, metric::Metric};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use burn_ivf_kernels::{
@@ -73,10 +73,10 @@ pub(crate) fn pieces(n: usize, size: usize) -> impl Iterator<Item = core::ops::R
 /// When the device cannot be read.
 pub fn list_scan<B: IvfBackend>(
     scan: &Scan<'_, B>,
-    probes: &[u32],
-    nprobe: usize,
+    probing: &Probing<'_>,
 ) -> Result<Hits<B>> {
     let (nq, k) = (scan.nq(), scan.k);
+    let (probes, nprobe) = (probing.lists, probing.nprobe);
     let mut best = Best::padding(scan.metric, nq, k);
     let finite = finite_rows(&scan.queries)?;
     let per_query = Intervals::capacity(k) * Intervals::ENTRY_BYTES;

@@ -51,8 +51,8 @@ macro_rules! host_backend {
             Ok(host::all_finite(rows))
         }
 
-        fn list_scan(scan: &Scan<'_, Self>, probes: &[u32], nprobe: usize) -> Result<Hits<Self>> {
-            host::list_scan(scan, probes, nprobe)
+        fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<'_>) -> Result<Hits<Self>> {
+            host::list_scan(scan, probing)
         }
 
         fn rerank(
@@ -87,9 +87,8 @@ macro_rules! forward_to_inner {
             <Self::Inner as IvfBackend>::all_finite(Self::lower(rows))
         }
 
-        fn list_scan(scan: &Scan<'_, Self>, probes: &[u32], nprobe: usize) -> Result<Hits<Self>> {
-            let hits =
-                <Self::Inner as IvfBackend>::list_scan(&InnerLists::scan(scan), probes, nprobe)?;
+        fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<'_>) -> Result<Hits<Self>> {
+            let hits = <Self::Inner as IvfBackend>::list_scan(&InnerLists::scan(scan), probing)?;
             Ok(InnerLists::<Self>::hits(hits))
         }
 
@@ -111,7 +110,7 @@ macro_rules! forward_to_inner {
 #[cfg(any(feature = "autodiff", feature = "fusion"))]
 mod wrapper {
     use crate::{
-        backend::{Hits, IvfBackend, ListStore, Scan, Slot},
+        backend::{Hits, IvfBackend, Keep, ListStore, Scan, Slot},
         error::Result,
     };
     use burn::tensor::Tensor;
@@ -144,13 +143,14 @@ mod wrapper {
                 labels: B::lift_int(hits.labels),
                 rows_scanned: hits.rows_scanned,
                 lists_scanned: hits.lists_scanned,
+                rows_reranked: hits.rows_reranked,
             }
         }
     }
 
     impl<B: IvfBackend> ListStore<B> for InnerLists<B> {
-        fn new(d: usize, nlist: usize, device: &B::Device) -> Self {
-            Self(ListStore::new(d, nlist, device))
+        fn new(d: usize, nlist: usize, keep: Keep, device: &B::Device) -> Self {
+            Self(ListStore::new(d, nlist, keep, device))
         }
 
         fn append(&mut self, rows: Tensor<B, 2>, lists: &[u32]) -> Result<()> {
@@ -163,6 +163,10 @@ mod wrapper {
 
         fn bytes(&self) -> usize {
             self.0.bytes()
+        }
+
+        fn ranks_by(&self) -> String {
+            self.0.ranks_by()
         }
 
         fn to_device(&self, device: &B::Device) -> Self {

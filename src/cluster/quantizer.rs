@@ -1,9 +1,10 @@
 //! The coarse quantizer: a list of centroids, and the nearest of them.
 
 use crate::{
-    backend::{Hits, IvfBackend, RowIds, Scan},
+    backend::{Hits, IvfBackend, Probing, RowIds, Scan},
     error::Result,
     metric::Metric,
+    plan::Order,
 };
 use burn::tensor::Tensor;
 
@@ -29,6 +30,11 @@ impl<E: IvfBackend> Quantizer<'_, E> {
             queries,
             workspace: self.workspace,
         };
-        E::list_scan(&scan, &vec![0; scan.nq()], 1)
+        let probing = Probing {
+            lists: &vec![0; scan.nq()],
+            nprobe: 1,
+            order: Order::ListMajor,
+        };
+        E::list_scan(&scan, &probing)
     }
 }

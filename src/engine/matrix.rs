@@ -97,12 +97,14 @@ fn join<E: IvfBackend>(mut parts: Vec<Hits<E>>) -> (Hits<E>, usize) {
     }
     let rows_scanned = parts.iter().map(|p| p.rows_scanned).sum();
     let lists_scanned = parts.iter().map(|p| p.lists_scanned).sum();
+    let rows_reranked = parts.iter().map(|p| p.rows_reranked).sum();
     let (distances, labels) = parts.into_iter().map(|p| (p.distances, p.labels)).unzip();
     let hits = Hits {
         distances: Tensor::cat(distances, 0),
         labels: Tensor::cat(labels, 0),
         rows_scanned,
         lists_scanned,
+        rows_reranked,
     };
     (hits, chunks)
 }

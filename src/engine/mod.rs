@@ -10,13 +10,23 @@ mod matrix;
 pub(crate) use coarse::{Probes, probe};
 
 use crate::{
-    backend::{Hits, IvfBackend, Scan, Slot},
+    backend::{Hits, IvfBackend, Probing, Scan, Slot},
     error::Result,
+    plan::Order,
 };
 
 /// Searches an inverted file by csr: the backend's list scan.
-pub(crate) fn csr<E: IvfBackend>(scan: &Scan<'_, E>, probes: &Probes) -> Result<Hits<E>> {
-    E::list_scan(scan, &probes.lists, probes.nprobe)
+pub(crate) fn csr<E: IvfBackend>(
+    scan: &Scan<'_, E>,
+    probes: &Probes,
+    order: Order,
+) -> Result<Hits<E>> {
+    let probing = Probing {
+        lists: &probes.lists,
+        nprobe: probes.nprobe,
+        order,
+    };
+    E::list_scan(scan, &probing)
 }
 
 /// Searches an inverted file by matrix: gather, batched product, select, re-rank. Also returns
@@ -30,7 +40,17 @@ pub(crate) fn matrix<E: IvfBackend>(
 
 /// Searches one list exhaustively, block by block of rows.
 pub(crate) fn exhaustive_chunked<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<Hits<E>> {
-    E::list_scan(scan, &vec![0; scan.nq()], 1)
+    one_list(scan)
+}
+
+/// Every query against the only list there is.
+pub(crate) fn one_list<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<Hits<E>> {
+    let probing = Probing {
+        lists: &vec![0; scan.nq()],
+        nprobe: 1,
+        order: Order::ListMajor,
+    };
+    E::list_scan(scan, &probing)
 }
 
 /// Searches one list exhaustively through score matrices. Also returns the number of query chunks.

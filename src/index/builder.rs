@@ -1,12 +1,12 @@
 //! Building an inverted file.
 
-use super::IndexIvfFlat;
+use super::{IndexIvfFlat, validate};
 use crate::{
     backend::IvfBackend,
     cluster::KMeansParams,
     error::{Error, Result},
     metric::Metric,
-    params::{AutoRule, IvfSettings, SearchMode, check_workspace},
+    params::{AutoRule, IvfSettings, SearchMode, Storage, check_workspace},
 };
 use core::marker::PhantomData;
 
@@ -94,6 +94,13 @@ impl<B: IvfBackend> IndexIvfFlatBuilder<B> {
         self
     }
 
+    /// How vectors are stored: [`Storage::Auto`] by default.
+    #[must_use]
+    pub fn storage(mut self, storage: Storage) -> Self {
+        self.settings.storage = storage;
+        self
+    }
+
     /// Bytes of working memory of a search: 256 MiB by default.
     #[must_use]
     pub fn workspace_limit(mut self, bytes: usize) -> Self {
@@ -104,7 +111,8 @@ impl<B: IvfBackend> IndexIvfFlatBuilder<B> {
     /// The untrained, empty index on `device`.
     ///
     /// # Errors
-    /// A dimension, nlist or nprobe of 0, or another illegal value.
+    /// A dimension, nlist or nprobe of 0, another illegal value, or a storage the backend does not
+    /// have.
     pub fn build(mut self, device: &B::Device) -> Result<IndexIvfFlat<B>> {
         if self.d == 0 {
             return Err(Error::ZeroDimension);
@@ -120,6 +128,7 @@ impl<B: IvfBackend> IndexIvfFlatBuilder<B> {
         }
         check_workspace(self.settings.workspace)?;
         self.settings.auto_rule.check()?;
+        validate::storage::<B>(self.settings.storage, device)?;
         self.kmeans.check()?;
         Ok(IndexIvfFlat::untrained(
             self.d,

@@ -2,13 +2,13 @@
 
 use super::validate;
 use crate::{
-    backend::{Hits, IvfBackend, Scan},
+    backend::{Hits, IvfBackend, ListStore, Scan},
     engine,
     error::{Error, Result, illegal},
     lists::InvertedLists,
     metric::Metric,
-    params::{DEFAULT_WORKSPACE, FlatMode, check_workspace},
-    plan,
+    params::{DEFAULT_WORKSPACE, FlatMode, Storage, check_workspace},
+    plan::{self, Order},
     result::{MemoryInfo, SearchResult, SearchStats},
 };
 use burn::tensor::Tensor;
@@ -54,7 +54,7 @@ impl<B: IvfBackend> IndexFlat<B> {
             mode: FlatMode::Auto,
             auto_matrix_bytes_threshold: DEFAULT_WORKSPACE,
             workspace: DEFAULT_WORKSPACE,
-            lists: InvertedLists::new(d, 1, device),
+            lists: InvertedLists::new(d, 1, Storage::Auto, device),
         })
     }
 
@@ -125,6 +125,21 @@ impl<B: IvfBackend> IndexFlat<B> {
         Ok(())
     }
 
+    /// How vectors are stored: [`Storage::Auto`].
+    pub fn storage(&self) -> Storage {
+        self.lists.storage()
+    }
+
+    /// Stores the vectors, those held and those to come, in another way; results are the same.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] for anything but `Auto` where the backend is no CPU backend.
+    pub fn set_storage(&mut self, storage: Storage) -> Result<()> {
+        validate::storage::<B>(storage, &self.device)?;
+        let chunk = copy_rows(self.d, self.workspace);
+        self.lists.set_storage(storage, &self.device, chunk)
+    }
+
     /// Adds vectors `x`, `[n, d]`, with the ids that follow the largest one so far.
     ///
     /// # Errors
@@ -190,6 +205,8 @@ impl<B: IvfBackend> IndexFlat<B> {
         };
         let hits = if chunked {
             "chunked".clone_into(&mut stats.mode);
+            stats.filter = self.lists.store().ranks_by();
+            Order::ListMajor.name().clone_into(&mut stats.order);
             stats.query_chunks = 1;
             engine::exhaustive_chunked(&scan)?
         } else {
@@ -203,7 +220,7 @@ impl<B: IvfBackend> IndexFlat<B> {
 
     /// Removes all vectors and releases their memory; automatic ids start at 0 again.
     pub fn reset(&mut self) {
-        self.lists = InvertedLists::new(self.d, 1, &self.device);
+        self.lists = InvertedLists::new(self.d, 1, self.storage(), &self.device);
     }
 
     /// A copy on another device of the same backend.
@@ -255,6 +272,7 @@ pub(super) fn copy_rows(d: usize, workspace: usize) -> usize {
 pub(super) fn lift<B: IvfBackend>(hits: Hits<B::Inner>, mut stats: SearchStats) -> SearchResult<B> {
     stats.rows_scanned = hits.rows_scanned;
     stats.lists_scanned = hits.lists_scanned;
+    stats.rows_reranked = hits.rows_reranked;
     SearchResult {
         distances: B::lift(hits.distances),
         labels: B::lift_int(hits.labels),

@@ -2,13 +2,13 @@
 
 use super::{builder::IndexIvfFlatBuilder, flat::copy_rows, validate};
 use crate::{
-    backend::{IvfBackend, ListStore, read},
+    backend::{IvfBackend, Keep, ListStore, read},
     cluster::{self, KMeansParams, KMeansReport, Quantizer},
     engine,
     error::{Error, Result},
     lists::InvertedLists,
     metric::Metric,
-    params::{AutoRule, IvfSettings, SearchMode, check_workspace},
+    params::{AutoRule, IvfSettings, SearchMode, Storage, check_workspace},
     result::MemoryInfo,
 };
 use burn::tensor::{DType, Tensor, TensorData};
@@ -54,14 +54,14 @@ pub(super) struct Trained<E: IvfBackend> {
 }
 
 impl<E: IvfBackend> Trained<E> {
-    fn new(centroids: Tensor<E, 2>, device: &E::Device) -> Result<Self> {
+    fn new(centroids: Tensor<E, 2>, storage: Storage, device: &E::Device) -> Result<Self> {
         let [nlist, d] = centroids.dims();
-        let mut quantizer = E::Lists::new(d, 1, device);
+        let mut quantizer = E::Lists::new(d, 1, Keep::Centroids, device);
         quantizer.append(centroids.clone(), &vec![0; nlist])?;
         Ok(Self {
             centroid_lists: quantizer,
             centroids,
-            lists: InvertedLists::new(d, nlist, device),
+            lists: InvertedLists::new(d, nlist, storage, device),
         })
     }
 }
@@ -127,7 +127,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             KMeansParams::default(),
             &device,
         );
-        index.trained = Some(Trained::new(centroids, &device)?);
+        index.trained = Some(Trained::new(centroids, Storage::Auto, &device)?);
         Ok(index)
     }
 
@@ -155,6 +155,25 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     pub fn nlist(&self) -> Option<usize> {
         self.nlist
             .or(self.trained.as_ref().map(|t| t.lists.nlist()))
+    }
+
+    /// How vectors are stored.
+    pub fn storage(&self) -> Storage {
+        self.settings.storage
+    }
+
+    /// Stores the vectors, those held and those to come, in another way; results are the same.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] for anything but `Auto` where the backend is no CPU backend.
+    pub fn set_storage(&mut self, storage: Storage) -> Result<()> {
+        validate::storage::<B>(storage, &self.device)?;
+        let chunk = copy_rows(self.d, self.settings.workspace);
+        if let Some(trained) = &mut self.trained {
+            trained.lists.set_storage(storage, &self.device, chunk)?;
+        }
+        self.settings.storage = storage;
+        Ok(())
     }
 
     /// Whether vectors can be added and searched.
@@ -236,7 +255,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             cluster::train(x, nlist, self.metric, &self.kmeans, self.settings.workspace)?;
         let data = TensorData::new(centroids, [nlist, self.d]);
         let centroids = Tensor::from_data(data, (&self.device, DType::F32));
-        self.trained = Some(Trained::new(centroids, &self.device)?);
+        self.trained = Some(Trained::new(centroids, self.settings.storage, &self.device)?);
         Ok(report)
     }
 
@@ -318,7 +337,9 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// start at 0 again.
     pub fn reset(&mut self) {
         if let Some(trained) = &mut self.trained {
-            trained.lists = InvertedLists::new(self.d, trained.lists.nlist(), &self.device);
+            let nlist = trained.lists.nlist();
+            trained.lists =
+                InvertedLists::new(self.d, nlist, self.settings.storage, &self.device);
         }
     }
 
@@ -413,18 +434,22 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 let data =
                     TensorData::new(read(trained.centroids.clone())?, trained.centroids.dims());
                 let centroids = Tensor::from_data(data, (device, DType::F32));
-                let mut copy = Trained::new(centroids, device)?;
+                let mut copy = Trained::new(centroids, Storage::Auto, device)?;
                 copy.lists = trained
                     .lists
                     .to_backend(device, copy_rows(self.d, self.settings.workspace))?;
                 Some(copy)
             }
         };
+        let mut settings = self.settings;
+        if !B2::capabilities(device).host {
+            settings.storage = Storage::Auto;
+        }
         Ok(IndexIvfFlat {
             d: self.d,
             metric: self.metric,
             device: device.clone(),
-            settings: self.settings,
+            settings,
             nlist: self.nlist,
             kmeans: self.kmeans.clone(),
             trained,

@@ -2,7 +2,7 @@
 
 use super::{IndexIvfFlat, flat::lift, validate};
 use crate::{
-    backend::{Hits, IvfBackend, SKIP, Scan, read_int},
+    backend::{Hits, IvfBackend, ListStore, SKIP, Scan, read_int},
     engine::{self, Probes},
     error::{Error, Result},
     params::{ResolvedParams, SearchParams},
@@ -190,7 +190,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             workspace: params.workspace,
         };
         let (hits, query_chunks) = match mode {
-            Mode::Csr => (engine::csr(&scan, probes)?, 1),
+            Mode::Csr => (engine::csr(&scan, probes, plan.order)?, 1),
             Mode::Matrix => engine::matrix(&scan, probes)?,
         };
         let stats = SearchStats {
@@ -201,6 +201,14 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             nprobe: probes.nprobe,
             avg_group: plan.avg_group,
             auto_threshold: plan.auto_threshold,
+            order: match mode {
+                Mode::Csr => plan.order.name().to_owned(),
+                Mode::Matrix => String::new(),
+            },
+            filter: match mode {
+                Mode::Csr => lists.store().ranks_by(),
+                Mode::Matrix => "f32 matrix product".to_owned(),
+            },
             query_chunks,
             ..SearchStats::default()
         };

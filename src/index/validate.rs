@@ -4,6 +4,7 @@ use crate::{
     backend::{IvfBackend, label_dtype, read},
     cluster::check_finite,
     error::{Error, Result},
+    params::Storage,
 };
 use burn::tensor::{DType, Tensor};
 
@@ -90,5 +91,17 @@ pub(super) fn k(nq: usize, k: usize) -> Result<usize> {
             k,
             limit: MAX_RESULTS,
         }),
+    }
+}
+
+/// Only a CPU backend leaves the choice of storage.
+pub(super) fn storage<B: IvfBackend>(storage: Storage, device: &B::Device) -> Result<()> {
+    if storage == Storage::Auto || B::capabilities(device).host {
+        Ok(())
+    } else {
+        Err(Error::Storage {
+            storage,
+            backend: B::name(device),
+        })
     }
 }

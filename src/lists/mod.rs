@@ -4,8 +4,9 @@
 //! checked shapes, ids and list numbers; [`InvertedLists::check`] states the invariants.
 
 use crate::{
-    backend::{IvfBackend, ListStore, RowIds, Slot},
+    backend::{IvfBackend, Keep, ListStore, RowIds, Slot},
     error::{Error, Result},
+    params::Storage,
 };
 use burn::tensor::Tensor;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone)]
 pub(crate) struct InvertedLists<E: IvfBackend> {
     d: usize,
+    storage: Storage,
     store: E::Lists,
     ids: Vec<Arc<Vec<i64>>>,
     ntotal: usize,
@@ -23,14 +25,35 @@ pub(crate) struct InvertedLists<E: IvfBackend> {
 
 impl<E: IvfBackend> InvertedLists<E> {
     /// `nlist` empty lists; automatic ids start at 0.
-    pub fn new(d: usize, nlist: usize, device: &E::Device) -> Self {
+    pub fn new(d: usize, nlist: usize, storage: Storage, device: &E::Device) -> Self {
         Self {
             d,
-            store: E::Lists::new(d, nlist, device),
+            storage,
+            store: E::Lists::new(d, nlist, Keep::Vectors(storage), device),
             ids: vec![Arc::default(); nlist],
             ntotal: 0,
             next_id: 0,
         }
+    }
+
+    /// How vectors are stored.
+    pub fn storage(&self) -> Storage {
+        self.storage
+    }
+
+    /// Stores the vectors in another way, list by list; nothing changes on an error.
+    pub fn set_storage(&mut self, storage: Storage, device: &E::Device, chunk: usize) -> Result<()> {
+        if storage != self.storage {
+            let mut store = E::Lists::new(self.d, self.nlist(), Keep::Vectors(storage), device);
+            for l in 0..self.nlist() {
+                for range in crate::backend::portable::pieces(self.ids[l].len(), chunk) {
+                    let rows = self.rows(l, range.clone());
+                    store.append(rows, &vec![l as u32; range.len()])?;
+                }
+            }
+            (self.store, self.storage) = (store, storage);
+        }
+        Ok(())
     }
 
     pub fn store(&self) -> &E::Lists {
@@ -136,13 +159,18 @@ impl<E: IvfBackend> InvertedLists<E> {
         }
     }
 
-    /// The same lists on another backend, through the host, `chunk` rows at a time.
+    /// The same lists on another backend (stored in its own way if it is no CPU), through the host, `chunk` rows at a time.
     pub fn to_backend<E2: IvfBackend>(
         &self,
         device: &E2::Device,
         chunk: usize,
     ) -> Result<InvertedLists<E2>> {
-        let mut lists = InvertedLists::<E2>::new(self.d, self.nlist(), device);
+        let storage = if E2::capabilities(device).host {
+            self.storage
+        } else {
+            Storage::Auto
+        };
+        let mut lists = InvertedLists::<E2>::new(self.d, self.nlist(), storage, device);
         for (l, ids) in self.ids.iter().enumerate() {
             for range in crate::backend::portable::pieces(ids.len(), chunk) {
                 let rows = crate::backend::read(self.rows(l, range.clone()))?;

@@ -23,6 +23,35 @@ pub(crate) struct IvfProblem {
     pub workspace: usize,
 }
 
+/// In which order a fused scan reads (query, list) pairs. The answer does not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// List by list, each with all its queries.
+    ListMajor,
+    /// Every query's nearest list, then every query's second, and so on.
+    QueryMajor,
+}
+
+impl Order {
+    /// Its name: `"list-major"` or `"query-major"`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ListMajor => "list-major",
+            Self::QueryMajor => "query-major",
+        }
+    }
+}
+
+/// The order of a fused scan: by list once lists are shared by enough queries.
+pub(crate) fn order(fused_scan: bool, avg_group: f64) -> Order {
+    if fused_scan && avg_group < tuning::LIST_MAJOR_FROM_AVG_GROUP {
+        Order::QueryMajor
+    } else {
+        Order::ListMajor
+    }
+}
+
 /// How a search will be done, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SearchPlan {
@@ -30,6 +59,8 @@ pub struct SearchPlan {
     pub mode: String,
     /// Why.
     pub reason: String,
+    /// In which order csr reads lists.
+    pub order: Order,
     /// Average queries per list.
     pub avg_group: f64,
     /// The threshold of torch-ivf's rule, 0 under another.
@@ -81,6 +112,7 @@ pub(crate) fn ivf(p: &IvfProblem, mode: SearchMode, rule: AutoRule) -> (Mode, Se
     let plan = SearchPlan {
         mode: if mode == Mode::Csr { "csr" } else { "matrix" }.to_owned(),
         reason,
+        order: order(p.fused_scan, avg_group),
         avg_group,
         auto_threshold,
         query_chunk,

@@ -18,6 +18,11 @@ pub(crate) const FUSED_SCAN: AutoRow = AutoRow {
     reason: "the fused scan was fastest in every measured cell",
 };
 
+/// Average queries per list from which a fused scan reads list by list, query by query below.
+///
+/// Origin: see docs/benchmarks.md, "Order of a scan".
+pub(crate) const LIST_MAJOR_FROM_AVG_GROUP: f64 = 0.5;
+
 /// Backends without kernels of their own, where both modes are composed of tensor operations.
 ///
 /// Origin: heuristic, not measured on a GPU. The portable csr body launches a few operations per

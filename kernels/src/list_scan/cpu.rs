@@ -1,31 +1,42 @@
-//! The CPU kernel: queries grouped by list, list by list through the register tile.
+//! The CPU kernel: who scans what, on which thread.
 //!
-//! Queries are cut into blocks. Within a block they are grouped by list; every list then passes
-//! once through the cache in strips of [`STRIP_BYTES`], each strip meeting all queries of its
-//! group. With fewer blocks than threads a block is cut again into parts of about equal work
-//! (lists, or pieces of a long list), whose buffers are merged at the end.
+//! Queries are cut into blocks. Where the lists fit a cache (centroids, say), blocks run side by
+//! side, each on one thread. Otherwise one block runs after the other: its queries are grouped by
+//! list, lists are cut into pieces of work, and workers take pieces until none is left; what they
+//! found for a query is put together and re-ranked at the end. See [`super::seeker`] for how a
+//! worker keeps what it finds, [`super::worker`] for how it scans.
 
 use super::{
-    Best, ListsIds, Problem, SKIP,
-    tile::{Strip, scan_strip},
+    Best, ListsIds, Order, Problem, SKIP,
+    queries::Queries,
+    seeker::{self, Block, Seeker, Waiting},
+    worker::{Piece, Worker},
 };
 use crate::{
-    KernelError, check_len,
-    order::{Candidate, TopK},
-    panels::PANEL,
+    KernelError,
+    bound::Extent,
+    check_len,
+    order::{Slot, TopK},
     simd::Isa,
 };
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-/// Rows of a list that are read by all their queries before the next: half of a 1 MiB L2.
-const STRIP_BYTES: usize = 512 << 10;
 /// Queries per block at most: enough that a list's rows, read from memory once, meet many.
-const BLOCK_QUERIES: usize = 1024;
-/// Bytes of candidate buffers per block at most.
-const BLOCK_BYTES: usize = 16 << 20;
-/// Component pairs below which waking a second thread costs more than it saves (about 0.1 ms).
+const BLOCK_QUERIES: usize = 4096;
+/// Queries per block where lists come from cache anyway.
+const SMALL_BLOCK_QUERIES: usize = 512;
+/// Bytes of lists that count as cached.
+const CACHED_BYTES: usize = 2 << 20;
+/// Bytes of buffers, over all workers.
+const BUFFER_BYTES: usize = 32 << 20;
+/// Component pairs below which waking a second thread costs more than it saves.
 const SERIAL_WORK: usize = 1 << 21;
+/// Pieces per worker, so that none waits long for the last.
+const PIECES: u64 = 16;
+/// Queries re-ranked by one thread before it takes the next.
+const FINISH: usize = 32;
 
 /// The `k` best rows among the lists named by `probes`, row-major `[nq, nprobe]`.
 ///
@@ -37,6 +48,7 @@ pub fn scan(
     problem: &Problem<'_>,
     probes: &[u32],
     nprobe: usize,
+    order: Order,
     isa: Isa,
 ) -> Result<Best, KernelError> {
     problem.check()?;
@@ -54,239 +66,277 @@ pub fn scan(
         problem,
         probes,
         nprobe,
+        order,
         isa,
     };
-    let work: usize = probes
-        .iter()
-        .filter(|&&l| l != SKIP)
-        .map(|&l| problem.lists[l as usize].len())
-        .sum();
-    let threads = if work.saturating_mul(problem.d) < SERIAL_WORK {
+    let read = probes.iter().filter(|&&l| l != SKIP);
+    let rows: usize = read.map(|&l| problem.lists[l as usize].len()).sum();
+    let threads = if rows.saturating_mul(problem.d) < SERIAL_WORK {
         1
     } else {
         rayon::current_num_threads()
     };
-    let block = block_queries(nq, k, threads);
-    let parts = if threads > 1 {
-        (2 * threads).div_ceil(nq.div_ceil(block))
-    } else {
-        1
-    };
-    let parts = if nq.div_ceil(block) >= threads {
-        1
-    } else {
-        parts
-    };
-    let block_results = |(index, (distances, labels)): (usize, (&mut [f32], &mut [i64]))| {
-        job.block(index * block, parts, distances, labels)
-    };
-    let add = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
-    (best.rows_scanned, best.lists_scanned) = if threads == 1 {
+    let bytes: usize = problem.lists.iter().map(|list| list.rows().bytes()).sum();
+    let buffer = seeker::capacity(k) * (size_of::<f32>() + size_of::<Slot>());
+    let limit = (BUFFER_BYTES / threads / buffer).max(1);
+    let side_by_side = threads > 1 && bytes <= CACHED_BYTES && nq >= 4 * threads;
+    let counts = if side_by_side {
+        let share = nq.div_ceil(4 * threads).min(SMALL_BLOCK_QUERIES).min(limit);
         best.distances
-            .chunks_mut(block * k)
-            .zip(best.labels.chunks_mut(block * k))
+            .par_chunks_mut(share * k)
+            .zip(best.labels.par_chunks_mut(share * k))
             .enumerate()
-            .map(block_results)
-            .fold((0, 0), add)
+            .map(|(block, (distances, labels))| job.block(block * share, 1, distances, labels))
+            .reduce(Counts::default, Counts::add)
     } else {
+        let share = BLOCK_QUERIES.min(limit);
+        // Blocks of about equal size.
+        let share = nq.div_ceil(nq.div_ceil(share));
         best.distances
-            .par_chunks_mut(block * k)
-            .zip(best.labels.par_chunks_mut(block * k))
+            .chunks_mut(share * k)
+            .zip(best.labels.chunks_mut(share * k))
             .enumerate()
-            .map(block_results)
-            .reduce(|| (0, 0), add)
+            .map(|(block, (distances, labels))| {
+                job.block(block * share, threads, distances, labels)
+            })
+            .fold(Counts::default(), Counts::add)
     };
+    best.rows_scanned = counts.rows;
+    best.lists_scanned = counts.lists;
+    best.rows_reranked = counts.reranked;
     Ok(best)
 }
 
-/// Queries per block: bounded by buffers, and small enough that all threads have blocks.
-fn block_queries(nq: usize, k: usize, threads: usize) -> usize {
-    let buffers = (BLOCK_BYTES / (TopK::capacity(k) * size_of::<Candidate>())).max(1);
-    let share = if nq >= 64 * threads {
-        nq.div_ceil(2 * threads)
-    } else {
-        nq
-    };
-    share.min(buffers).clamp(1, BLOCK_QUERIES)
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    rows: u64,
+    lists: u64,
+    reranked: u64,
+}
+
+impl Counts {
+    fn add(self, other: Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            lists: self.lists + other.lists,
+            reranked: self.reranked + other.reranked,
+        }
+    }
 }
 
 struct Job<'a> {
     problem: &'a Problem<'a>,
     probes: &'a [u32],
     nprobe: usize,
+    order: Order,
     isa: Isa,
 }
 
-/// The queries of a block grouped by list: list `l` is read by `members[starts[l]..starts[l+1]]`.
-struct Groups {
-    starts: Vec<u32>,
+/// A block's work: pieces of lists, and the queries that read each.
+struct Work {
+    pieces: Vec<Piece>,
     members: Vec<u32>,
 }
 
-/// A run of panels of one list, part of a block's work.
-struct Piece {
-    list: u32,
-    first: usize,
-    last: usize,
-}
-
 impl Job<'_> {
-    /// Answers the queries from `first` on, as many as `labels` has rows for.
+    /// Answers the queries from `first` on, as many as `labels` has rows for, with up to `workers`
+    /// threads.
     fn block(
         &self,
         first: usize,
-        parts: usize,
+        workers: usize,
         distances: &mut [f32],
         labels: &mut [i64],
-    ) -> (u64, u64) {
-        let k = self.problem.k;
-        let queries = labels.len() / k;
-        let groups = self.group(first, queries);
-        let mut rows = 0;
-        let mut lists = 0;
-        for (l, list) in self.problem.lists.iter().enumerate() {
-            let members = u64::from(groups.starts[l + 1] - groups.starts[l]);
-            rows += members * list.len() as u64;
-            lists += if list.is_empty() { 0 } else { members };
-        }
-        let pieces = self.pieces(&groups, parts, rows);
-        let scan = |pieces: &[Piece]| {
-            let mut tops = vec![TopK::new(k); queries];
-            self.isa.run(ScanPieces {
-                job: self,
-                first,
-                groups: &groups,
-                pieces,
-                tops: &mut tops,
-            });
-            tops
-        };
-        let ids = ListsIds(self.problem.lists);
-        let mut tops = if pieces.len() <= 1 {
-            scan(pieces.first().map_or(&[], Vec::as_slice))
-        } else {
-            let mut found: Vec<Vec<TopK>> = pieces.par_iter().map(|p| scan(p)).collect();
-            let mut tops = found.swap_remove(0);
-            for mut other in found {
-                for (top, other) in tops.iter_mut().zip(&mut other) {
-                    top.absorb(other, &ids);
-                }
+    ) -> Counts {
+        let problem = self.problem;
+        let k = problem.k;
+        let n = labels.len() / k;
+        let probes = &self.probes[first * self.nprobe..(first + n) * self.nprobe];
+        let extents: Vec<Extent> = probes
+            .chunks_exact(self.nprobe)
+            .map(|probes| {
+                let lists = probes.iter().filter(|&&l| l != SKIP);
+                lists
+                    .map(|&l| problem.lists[l as usize].rows().extent())
+                    .fold(Extent::default(), Extent::max)
+            })
+            .collect();
+        let range = first..first + n;
+        let queries = Queries::new(problem, range, &extents, self.isa, workers > 1);
+        let (work, mut counts) = self.work(probes, &queries, workers);
+        let block = Block::new(problem, queries, n, self.isa);
+        let next = AtomicUsize::new(0);
+        let scan = |_| {
+            let mut worker = Worker::new(&block, n);
+            while let Some(piece) = work.pieces.get(next.fetch_add(1, Relaxed)) {
+                worker.scan(piece, &work.members[piece.members.clone()]);
             }
-            tops
+            (worker.seekers, worker.reranked)
         };
-        for (i, top) in tops.iter_mut().enumerate() {
-            top.drain_sorted(&ids, |rank, found| {
-                distances[i * k + rank] = self.problem.metric.key(found.key);
-                labels[i * k + rank] = self.problem.lists[found.at.list as usize].id(found.at.slot);
-            });
+        let mut found: Vec<(Vec<Seeker>, u64)> = if workers > 1 {
+            (0..workers).into_par_iter().map(scan).collect()
+        } else {
+            vec![scan(0)]
+        };
+        counts.reranked = found.iter().map(|(_, reranked)| reranked).sum();
+        // Every query's finds by all workers, side by side.
+        let mut finds: Vec<Vec<&mut Seeker>> = (0..n).map(|_| Vec::new()).collect();
+        for (seekers, _) in &mut found {
+            for (finds, seeker) in finds.iter_mut().zip(seekers) {
+                finds.push(seeker);
+            }
         }
-        (rows, lists)
+        let finish = |(((chunk, finds), distances), labels): FinishChunk<'_, '_>| {
+            self.isa.run(Finish {
+                block: &block,
+                first: chunk * FINISH,
+                finds,
+                distances,
+                labels,
+            })
+        };
+        counts.reranked += if workers > 1 && n > FINISH {
+            let finds = finds.par_chunks_mut(FINISH).enumerate();
+            let distances = distances.par_chunks_mut(FINISH * k);
+            let labels = labels.par_chunks_mut(FINISH * k);
+            finds.zip(distances).zip(labels).map(finish).sum::<u64>()
+        } else {
+            let finds = finds.chunks_mut(FINISH).enumerate();
+            let distances = distances.chunks_mut(FINISH * k);
+            let labels = labels.chunks_mut(FINISH * k);
+            finds.zip(distances).zip(labels).map(finish).sum()
+        };
+        counts
     }
 
-    /// Groups a block's queries by list: histogram, running sum, scatter.
-    fn group(&self, first: usize, queries: usize) -> Groups {
+    /// Who reads what, in the order asked for.
+    fn work(&self, probes: &[u32], queries: &Queries, workers: usize) -> (Work, Counts) {
+        let lists = self.problem.lists;
+        let (starts, members) = match self.order {
+            Order::ListMajor => self.group(probes, queries),
+            Order::QueryMajor => (Vec::new(), self.in_turn(probes, queries)),
+        };
+        // One group for every list, or for every (rank, query).
+        let groups: Vec<(u32, core::ops::Range<usize>)> = match self.order {
+            Order::ListMajor => (0..lists.len())
+                .map(|l| (l as u32, starts[l] as usize..starts[l + 1] as usize))
+                .filter(|(_, members)| !members.is_empty())
+                .collect(),
+            Order::QueryMajor => members
+                .iter()
+                .enumerate()
+                .map(|(i, &(list, _))| (list, i..i + 1))
+                .collect(),
+        };
+        let mut counts = Counts::default();
+        for (list, members) in &groups {
+            let (rows, members) = (lists[*list as usize].len() as u64, members.len() as u64);
+            counts.rows += rows * members;
+            counts.lists += if rows > 0 { members } else { 0 };
+        }
+        let share = if workers > 1 {
+            counts.rows.div_ceil(workers as u64 * PIECES).max(1)
+        } else {
+            u64::MAX
+        };
+        let mut pieces = Vec::with_capacity(groups.len());
+        for (list, members) in groups {
+            let panels = lists[list as usize].rows().panels();
+            let cost = (members.len() * crate::rows::PANEL) as u64;
+            let step = (share.div_ceil(cost) as usize).min(panels).max(1);
+            for first in (0..panels).step_by(step) {
+                pieces.push(Piece {
+                    list,
+                    panels: first..(first + step).min(panels),
+                    members: members.clone(),
+                });
+            }
+        }
+        let members = members.into_iter().map(|(_, query)| query).collect();
+        (Work { pieces, members }, counts)
+    }
+
+    /// Groups a block's queries by list (histogram, running sum, scatter): list `l` is read by
+    /// `members[starts[l]..starts[l + 1]]`, in order of queries.
+    fn group(&self, probes: &[u32], queries: &Queries) -> (Vec<u32>, Vec<(u32, u32)>) {
         let lists = self.problem.lists.len();
-        let probes = &self.probes[first * self.nprobe..(first + queries) * self.nprobe];
-        let searchable: Vec<bool> = (first..first + queries)
-            .map(|i| self.problem.is_searchable(i))
-            .collect();
         let pairs = || {
             probes
                 .chunks_exact(self.nprobe)
-                .zip(&searchable)
                 .enumerate()
-                .flat_map(|(i, (probes, &searchable))| {
-                    probes
-                        .iter()
-                        .filter(move |&&l| searchable && l != SKIP)
-                        .map(move |&l| (i as u32, l as usize))
+                .filter(|(i, _)| queries.facts(*i).searchable)
+                .flat_map(|(i, probes)| {
+                    let read = probes.iter().filter(|&&l| l != SKIP);
+                    read.map(move |&l| (l, i as u32))
                 })
         };
         let mut starts = vec![0_u32; lists + 1];
-        for (_, list) in pairs() {
-            starts[list + 1] += 1;
+        for (list, _) in pairs() {
+            starts[list as usize + 1] += 1;
         }
         for l in 0..lists {
             starts[l + 1] += starts[l];
         }
         let mut next = starts.clone();
-        let mut members = vec![0; starts[lists] as usize];
-        for (query, list) in pairs() {
-            members[next[list] as usize] = query;
-            next[list] += 1;
+        let mut members = vec![(0, 0); starts[lists] as usize];
+        for (list, query) in pairs() {
+            members[next[list as usize] as usize] = (list, query);
+            next[list as usize] += 1;
         }
-        Groups { starts, members }
+        (starts, members)
     }
 
-    /// Cuts the block's work of `rows` (query, row) pairs into about equal parts.
-    fn pieces(&self, groups: &Groups, parts: usize, rows: u64) -> Vec<Vec<Piece>> {
-        let share = rows.div_ceil(parts as u64).max(1);
-        let mut cut = vec![Vec::new()];
-        let mut room = share;
-        for (l, list) in self.problem.lists.iter().enumerate() {
-            let members = u64::from(groups.starts[l + 1] - groups.starts[l]);
-            if members == 0 || list.is_empty() {
-                continue;
-            }
-            let panels = list.len().div_ceil(PANEL);
-            let cost = members * PANEL as u64;
-            let mut first = 0;
-            while first < panels {
-                if room == 0 {
-                    cut.push(Vec::new());
-                    room = share;
-                }
-                let take = (room.div_ceil(cost) as usize).min(panels - first);
-                let piece = Piece {
-                    list: l as u32,
-                    first,
-                    last: first + take,
-                };
-                if let Some(part) = cut.last_mut() {
-                    part.push(piece);
-                }
-                room = room.saturating_sub(take as u64 * cost);
-                first += take;
-            }
-        }
-        cut
+    /// Every query's lists, all first ones, then all second ones, and so on: near lists lower the
+    /// limits before far ones are read.
+    fn in_turn(&self, probes: &[u32], queries: &Queries) -> Vec<(u32, u32)> {
+        let n = probes.len() / self.nprobe;
+        (0..self.nprobe)
+            .flat_map(|rank| (0..n).map(move |i| (probes[i * self.nprobe + rank], i)))
+            .filter(|&(l, i)| l != SKIP && queries.facts(i).searchable)
+            .map(|(l, i)| (l, i as u32))
+            .collect()
     }
 }
 
-struct ScanPieces<'a> {
-    job: &'a Job<'a>,
+type FinishChunk<'s, 'a> = (
+    ((usize, &'s mut [Vec<&'a mut Seeker>]), &'s mut [f32]),
+    &'s mut [i64],
+);
+
+/// Re-ranks and writes the answers of some queries; returns how many rows were compared exactly.
+struct Finish<'s, 'a> {
+    block: &'s Block<'s>,
     first: usize,
-    groups: &'a Groups,
-    pieces: &'a [Piece],
-    tops: &'a mut [TopK],
+    finds: &'s mut [Vec<&'a mut Seeker>],
+    distances: &'s mut [f32],
+    labels: &'s mut [i64],
 }
 
-impl WithSimd for ScanPieces<'_> {
-    type Output = ();
+impl WithSimd for Finish<'_, '_> {
+    type Output = u64;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let problem = self.job.problem;
-        let strip_panels = (STRIP_BYTES / (PANEL * problem.d * size_of::<f32>())).max(4);
-        for piece in self.pieces {
-            let l = piece.list as usize;
-            let (a, b) = (
-                self.groups.starts[l] as usize,
-                self.groups.starts[l + 1] as usize,
-            );
-            let mut first = piece.first;
-            while first < piece.last {
-                let last = (first + strip_panels).min(piece.last);
-                let strip = Strip {
-                    list: piece.list,
-                    first,
-                    last,
-                    group: &self.groups.members[a..b],
-                    block: self.first,
-                };
-                scan_strip(simd, problem, &strip, self.tops);
-                first = last;
+    fn with_simd<S: Simd>(self, _: S) -> u64 {
+        let problem = self.block.problem;
+        let ids = ListsIds(problem.lists);
+        let mut top = TopK::new(problem.k);
+        let mut waiting = Waiting::default();
+        let mut reranked = 0;
+        let distances = self.distances.chunks_exact_mut(problem.k);
+        let labels = self.labels.chunks_exact_mut(problem.k);
+        let places = self.finds.iter_mut().zip(distances).zip(labels);
+        for (i, ((finds, distances), labels)) in places.enumerate() {
+            let query = self.first + i;
+            if !self.block.queries.facts(query).searchable {
+                continue;
             }
+            let finds = finds.iter_mut().map(|seeker| &mut **seeker);
+            reranked += seeker::finish(self.block, query, finds, &mut top, &mut waiting);
+            top.drain_sorted(&ids, |rank, found| {
+                distances[rank] = problem.metric.key(found.key);
+                labels[rank] = problem.lists[found.at.list as usize].id(found.at.slot);
+            });
         }
+        reranked
     }
 }

@@ -10,10 +10,15 @@
 //! [`mod@reference`] says the same in plain f64 loops, [`scan`] is the CPU kernel, [`rerank`] does
 //! the same for rows chosen by somebody else.
 
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod cpu;
+mod queries;
 pub mod reference;
 mod rerank;
+mod seeker;
 mod tile;
+mod worker;
 
 pub use cpu::scan;
 pub use rerank::rerank;
@@ -21,16 +26,38 @@ pub use rerank::rerank;
 use crate::{
     KernelError, Metric, check_len,
     order::{Ids, Slot},
-    panels::{PANEL, Panels},
+    rows::Rows,
 };
 
 /// A probe that reads no list.
 pub const SKIP: u32 = u32::MAX;
 
+/// In which order (query, list) pairs are read. The answer does not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// List by list, each with all its queries: rows are read once for many.
+    ListMajor,
+    /// Every query's first list, then every query's second: for few queries, whose lists differ.
+    QueryMajor,
+}
+
+impl Order {
+    /// Both orders.
+    pub const ALL: [Self; 2] = [Self::ListMajor, Self::QueryMajor];
+
+    /// Its name: `"list-major"` or `"query-major"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ListMajor => "list-major",
+            Self::QueryMajor => "query-major",
+        }
+    }
+}
+
 /// One list: its vectors and their ids, in insertion order.
 #[derive(Debug, Clone, Copy)]
 pub struct List<'a> {
-    panels: &'a Panels,
+    rows: &'a Rows,
     ids: ListIds<'a>,
 }
 
@@ -44,30 +71,30 @@ pub enum ListIds<'a> {
 }
 
 impl<'a> List<'a> {
-    /// A list of the vectors in `panels`, one id each.
+    /// A list of the vectors in `rows`, one id each.
     ///
     /// # Errors
     /// When there are not as many ids as vectors.
-    pub fn new(panels: &'a Panels, ids: ListIds<'a>) -> Result<Self, KernelError> {
+    pub fn new(rows: &'a Rows, ids: ListIds<'a>) -> Result<Self, KernelError> {
         if let ListIds::Table(ids) = ids {
-            check_len("ids of a list", panels.len(), ids.len())?;
+            check_len("ids of a list", rows.len(), ids.len())?;
         }
-        Ok(Self { panels, ids })
+        Ok(Self { rows, ids })
     }
 
     /// Rows in the list.
     pub fn len(&self) -> usize {
-        self.panels.len()
+        self.rows.len()
     }
 
     /// Whether the list holds no row.
     pub fn is_empty(&self) -> bool {
-        self.panels.is_empty()
+        self.rows.is_empty()
     }
 
     /// The vectors.
-    pub fn panels(&self) -> &'a Panels {
-        self.panels
+    pub fn rows(&self) -> &'a Rows {
+        self.rows
     }
 
     fn id(&self, slot: u32) -> i64 {
@@ -75,11 +102,6 @@ impl<'a> List<'a> {
             ListIds::Table(ids) => ids[slot as usize],
             ListIds::Place => i64::from(slot),
         }
-    }
-
-    fn panel(&self, slot: usize) -> &'a [f32] {
-        let size = PANEL * self.panels.d();
-        &self.panels.data()[(slot / PANEL) * size..][..size]
     }
 }
 
@@ -132,7 +154,7 @@ impl<'a> Problem<'a> {
     fn check(&self) -> Result<(), KernelError> {
         check_len("queries", self.nq() * self.d, self.queries.len())?;
         for list in self.lists {
-            check_len("components of a list's vectors", self.d, list.panels.d())?;
+            check_len("components of a list's vectors", self.d, list.rows.d())?;
         }
         Ok(())
     }
@@ -147,6 +169,8 @@ pub struct Best {
     pub labels: Vec<i64>,
     /// Rows compared, over all queries.
     pub rows_scanned: u64,
+    /// Rows compared exactly after a filter let them pass; may vary with threads.
+    pub rows_reranked: u64,
     /// Non-empty (query, list) pairs read.
     pub lists_scanned: u64,
 }
@@ -158,6 +182,7 @@ impl Best {
             distances: vec![metric.padding(); nq * k],
             labels: vec![-1; nq * k],
             rows_scanned: 0,
+            rows_reranked: 0,
             lists_scanned: 0,
         }
     }

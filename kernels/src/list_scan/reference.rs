@@ -22,7 +22,7 @@ pub fn scan(problem: &Problem<'_>, probes: &[u32], nprobe: usize) -> (Best, Vec<
             let rows = &problem.lists[list as usize];
             best.lists_scanned += u64::from(!rows.is_empty());
             for slot in 0..rows.len() as u32 {
-                rows.panels().copy_row(slot as usize, &mut row);
+                rows.rows().copy_row(slot as usize, &mut row);
                 let distance = distance::reference(problem.metric, problem.query(i), &row);
                 found.push((distance, rows.id(slot), Slot { list, slot }));
             }

@@ -1,13 +1,11 @@
 //! Exact keys for rows chosen elsewhere (by a matrix product, say), and the k best of them.
 
-use super::{Best, ListsIds, Problem};
+use super::{Best, ListsIds, Problem, seeker::Exact};
 use crate::{
     KernelError, check_len, distance,
-    order::{Candidate, Slot, TopK},
-    panels::PANEL,
+    order::{Slot, TopK},
     simd::Isa,
 };
-use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 /// The `k` best of `candidates`, row-major `[nq, per_query]` with [`Slot::NONE`] as gaps; each
@@ -39,6 +37,7 @@ pub fn rerank(
     }
     let mut best = Best::padding(problem.metric, nq, k);
     best.rows_scanned = candidates.iter().filter(|&&at| at != Slot::NONE).count() as u64;
+    best.rows_reranked = best.rows_scanned;
     if per_query == 0 {
         return Ok(best);
     }
@@ -53,11 +52,18 @@ pub fn rerank(
             if !problem.is_searchable(query) {
                 return;
             }
+            let rows: Vec<Slot> = candidates
+                .iter()
+                .copied()
+                .filter(|&at| at != Slot::NONE)
+                .collect();
+            let mut padded = problem.query(query).to_vec();
+            padded.resize(distance::padded(problem.d), 0.0);
             let mut top = TopK::new(k);
-            isa.run(Keys {
+            isa.run(Exact {
                 problem,
-                query,
-                candidates,
+                query: &padded,
+                rows: &rows,
                 top: &mut top,
             });
             top.drain_sorted(&ids, |rank, found| {
@@ -66,27 +72,4 @@ pub fn rerank(
             });
         });
     Ok(best)
-}
-
-struct Keys<'a> {
-    problem: &'a Problem<'a>,
-    query: usize,
-    candidates: &'a [Slot],
-    top: &'a mut TopK,
-}
-
-impl WithSimd for Keys<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let query = self.problem.query(self.query);
-        let ids = ListsIds(self.problem.lists);
-        for &at in self.candidates.iter().filter(|&&at| at != Slot::NONE) {
-            let slot = at.slot as usize;
-            let panel = self.problem.lists[at.list as usize].panel(slot);
-            let key = distance::panel_key(self.problem.metric, query, panel, slot % PANEL);
-            self.top.push(Candidate { key, at }, &ids);
-        }
-    }
 }

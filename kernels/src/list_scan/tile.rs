@@ -1,259 +1,200 @@
-//! The register tile: P panels of rows against N queries.
+//! The register tile over f32 panels: P panels of rows against N queries.
 //!
-//! Each query component is broadcast once per panel column and meets 16·P rows; a tile of keys is
-//! compared with the queries' thresholds in registers, and only survivors leave them.
+//! Each query component is broadcast once and meets 16·P rows; a tile of keys is compared with the
+//! queries' limits in registers, and only survivors leave them. It ranks only: survivors are
+//! compared again, exactly.
 
 // Tiles are arrays of registers, indexed in lockstep.
 #![allow(clippy::needless_range_loop)]
 
-use crate::{
-    Metric, distance,
-    list_scan::{ListsIds, Problem},
-    order::{Candidate, Slot, TopK},
-    panels::PANEL,
-};
+use super::worker::{Group, Sink};
+use crate::rows::PANEL;
 use pulp::Simd;
 
-/// A run of panels of one list, and the queries that read it.
-pub(super) struct Strip<'a> {
-    /// List number.
-    pub list: u32,
-    /// Panels `first..last` of the list.
-    pub first: usize,
-    pub last: usize,
-    /// Queries, as indices into `tops` (and, plus `block`, into the problem's queries).
-    pub group: &'a [u32],
-    /// The first query of the block.
-    pub block: usize,
-}
+/// `‖x‖² - 2·q·x`.
+pub(super) const FILTER_L2: u8 = 0;
+/// `-q·x`.
+pub(super) const FILTER_IP: u8 = 1;
+/// `‖x - q‖²`, from differences.
+pub(super) const EXACT_L2: u8 = 2;
+/// `-q·x`; a sum that left the f32 range passes too.
+pub(super) const EXACT_IP: u8 = 3;
 
-/// Scans one strip for all its queries.
+/// Scans panels, f32 `[n, d, PANEL]`, for all queries of a group.
 #[inline(always)]
-pub(super) fn scan_strip<S: Simd>(
+pub(super) fn scan<S: Simd, const KEY: u8>(
     simd: S,
-    problem: &Problem<'_>,
-    strip: &Strip<'_>,
-    tops: &mut [TopK],
+    panels: &[f32],
+    norms: &[f32],
+    group: &Group<'_>,
+    sink: &mut impl Sink,
 ) {
     match PANEL / S::F32_LANES {
-        1 => strip_metric::<S, 1, 4, 6>(simd, problem, strip, tops),
-        2 => strip_metric::<S, 2, 1, 4>(simd, problem, strip, tops),
-        4 => strip_metric::<S, 4, 1, 4>(simd, problem, strip, tops),
-        8 => strip_metric::<S, 8, 1, 1>(simd, problem, strip, tops),
-        _ => strip_metric::<S, 16, 1, 1>(simd, problem, strip, tops),
-    }
-}
-
-#[inline(always)]
-fn strip_metric<S: Simd, const R: usize, const P: usize, const N: usize>(
-    simd: S,
-    problem: &Problem<'_>,
-    strip: &Strip<'_>,
-    tops: &mut [TopK],
-) {
-    match problem.metric {
-        Metric::L2 => strip_queries::<S, true, R, P, N>(simd, problem, strip, tops),
-        Metric::InnerProduct => strip_queries::<S, false, R, P, N>(simd, problem, strip, tops),
+        1 => by_queries::<S, KEY, 1, 4, 6>(simd, panels, norms, group, sink),
+        2 => by_queries::<S, KEY, 2, 1, 6>(simd, panels, norms, group, sink),
+        4 => by_queries::<S, KEY, 4, 1, 4>(simd, panels, norms, group, sink),
+        8 => by_queries::<S, KEY, 8, 1, 1>(simd, panels, norms, group, sink),
+        _ => by_queries::<S, KEY, 16, 1, 1>(simd, panels, norms, group, sink),
     }
 }
 
 /// Cuts the group into tiles of N queries, the rest into smaller ones.
 #[inline(always)]
-fn strip_queries<S: Simd, const L2: bool, const R: usize, const P: usize, const N: usize>(
+fn by_queries<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize>(
     simd: S,
-    problem: &Problem<'_>,
-    strip: &Strip<'_>,
-    tops: &mut [TopK],
+    panels: &[f32],
+    norms: &[f32],
+    group: &Group<'_>,
+    sink: &mut impl Sink,
 ) {
-    let (whole, rest) = strip.group.as_chunks::<N>();
-    for group in whole {
-        strip_panels::<S, L2, R, P, N>(simd, problem, strip, *group, tops);
+    let (whole, mut rest) = group.queries.as_chunks::<N>();
+    for queries in whole {
+        by_panels::<S, KEY, R, P, N>(simd, panels, norms, group, queries, sink);
     }
-    let mut rest = rest;
-    while let Some((group, tail)) = rest.split_first_chunk::<4>() {
-        strip_panels::<S, L2, R, P, 4>(simd, problem, strip, *group, tops);
+    while let Some((queries, tail)) = rest.split_first_chunk::<4>() {
+        by_panels::<S, KEY, R, P, 4>(simd, panels, norms, group, queries, sink);
         rest = tail;
     }
-    while let Some((group, tail)) = rest.split_first_chunk::<2>() {
-        strip_panels::<S, L2, R, P, 2>(simd, problem, strip, *group, tops);
+    while let Some((queries, tail)) = rest.split_first_chunk::<2>() {
+        by_panels::<S, KEY, R, P, 2>(simd, panels, norms, group, queries, sink);
         rest = tail;
     }
-    if let Some((group, _)) = rest.split_first_chunk::<1>() {
-        strip_panels::<S, L2, R, P, 1>(simd, problem, strip, *group, tops);
+    if let Some((queries, _)) = rest.split_first_chunk::<1>() {
+        by_panels::<S, KEY, R, P, 1>(simd, panels, norms, group, queries, sink);
     }
 }
 
 #[inline(always)]
-fn strip_panels<S: Simd, const L2: bool, const R: usize, const P: usize, const N: usize>(
+fn by_panels<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize>(
     simd: S,
-    problem: &Problem<'_>,
-    strip: &Strip<'_>,
-    group: [u32; N],
-    tops: &mut [TopK],
+    panels: &[f32],
+    norms: &[f32],
+    group: &Group<'_>,
+    queries: &[u32; N],
+    sink: &mut impl Sink,
 ) {
-    let mut panel = strip.first;
-    while panel + P <= strip.last {
-        one_tile::<S, L2, R, P, N>(simd, problem, strip, panel, group, tops);
+    let size = PANEL * group.d;
+    let (count, mut panel) = (norms.len() / PANEL, 0);
+    while panel + P <= count {
+        let at = panel * PANEL;
+        let panels = &panels[panel * size..][..P * size];
+        tile::<S, KEY, R, P, N>(simd, panels, &norms[at..], group, queries, at, sink);
         panel += P;
     }
-    while panel < strip.last {
-        one_tile::<S, L2, R, 1, N>(simd, problem, strip, panel, group, tops);
+    while panel < count {
+        let at = panel * PANEL;
+        let panels = &panels[panel * size..][..size];
+        tile::<S, KEY, R, 1, N>(simd, panels, &norms[at..], group, queries, at, sink);
         panel += 1;
     }
 }
 
 #[inline(always)]
-fn one_tile<S: Simd, const L2: bool, const R: usize, const P: usize, const N: usize>(
+fn tile<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize>(
     simd: S,
-    problem: &Problem<'_>,
-    strip: &Strip<'_>,
-    panel: usize,
-    group: [u32; N],
-    tops: &mut [TopK],
+    panels: &[f32],
+    norms: &[f32],
+    group: &Group<'_>,
+    queries: &[u32; N],
+    at: usize,
+    sink: &mut impl Sink,
 ) {
-    let mut queries: [&[f32]; N] = [&[]; N];
-    for n in 0..N {
-        queries[n] = problem.query(strip.block + group[n] as usize);
-    }
-    let size = PANEL * problem.d;
-    let data = problem.lists[strip.list as usize].panels().data();
-    let mut panels: [&[S::f32s]; P] = [&[]; P];
+    let size = PANEL * group.d;
+    let mut columns: [&[S::f32s]; P] = [&[]; P];
     for p in 0..P {
-        panels[p] = S::as_simd_f32s(&data[(panel + p) * size..][..size]).0;
+        columns[p] = S::as_simd_f32s(&panels[p * size..][..size]).0;
     }
-    let keys = tile_keys::<S, L2, R, P, N>(simd, problem.d, &panels, &queries);
+    let mut components: [&[f32]; N] = [&[]; N];
     for n in 0..N {
-        let top = &mut tops[group[n] as usize];
-        let threshold = simd.splat_f32s(top.threshold());
-        let mut survivors = false;
-        for row in &keys[n] {
-            for &key in row {
-                survivors |= survives::<S, L2>(simd, key, threshold);
+        components[n] = &group.block.queries.full(queries[n] as usize)[..group.d];
+    }
+    let mut keys = products::<S, KEY, R, P, N>(simd, group.d, &columns, &components);
+    let norms = S::as_simd_f32s(&norms[..P * PANEL]).0;
+    let (zero, minus_two) = (simd.splat_f32s(0.0), simd.splat_f32s(-2.0));
+    for n in 0..N {
+        for p in 0..P {
+            for r in 0..R {
+                let sum = keys[n][p][r];
+                keys[n][p][r] = match KEY {
+                    FILTER_L2 => simd.mul_add_f32s(sum, minus_two, norms[p * R + r]),
+                    EXACT_L2 => sum,
+                    _ => simd.sub_f32s(zero, sum),
+                };
             }
         }
-        if survivors {
-            let rows = plain_rows::<S, R, P>(&keys[n]);
-            keep(problem, strip, panel, rows, queries[n], top);
+    }
+    for n in 0..N {
+        let limit = simd.splat_f32s(sink.limit(queries[n]));
+        let mut any = false;
+        for p in 0..P {
+            for r in 0..R {
+                any |= passes::<S, KEY>(simd, keys[n][p][r], limit);
+            }
+        }
+        if any {
+            for p in 0..P {
+                let keys = plain::<S, R>(&keys[n][p]);
+                sink.offer(queries[n], at + p * PANEL, &keys);
+            }
         }
     }
 }
 
-/// Whether any lane can be among the k best. A key that left the f32 range survives too (inner
-/// products only; [`keep`] sums it again in f64); an L2 key never is NaN.
+/// Whether any lane can be among the k best.
 #[inline(always)]
-fn survives<S: Simd, const L2: bool>(simd: S, key: S::f32s, threshold: S::f32s) -> bool {
-    let pass = simd.less_than_or_equal_f32s(key, threshold);
-    let pass = if L2 {
-        pass
-    } else {
+fn passes<S: Simd, const KEY: u8>(simd: S, key: S::f32s, limit: S::f32s) -> bool {
+    let mut pass = simd.less_than_or_equal_f32s(key, limit);
+    if KEY == EXACT_IP {
         let zero = simd.splat_f32s(0.0);
         let finite = simd.equal_f32s(simd.sub_f32s(key, key), zero);
         let all = simd.equal_f32s(zero, zero);
-        simd.or_m32s(pass, simd.xor_m32s(finite, all))
-    };
+        pass = simd.or_m32s(pass, simd.xor_m32s(finite, all));
+    }
     simd.first_true_m32s(pass) < S::F32_LANES
 }
 
-/// Keys of P panels × N queries, summed in the order of [`crate::distance`].
+/// Sums of P panels × N queries: products, or squared differences.
 #[inline(always)]
-fn tile_keys<S: Simd, const L2: bool, const R: usize, const P: usize, const N: usize>(
+fn products<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize>(
     simd: S,
     d: usize,
     panels: &[&[S::f32s]; P],
     queries: &[&[f32]; N],
 ) -> [[[S::f32s; R]; P]; N] {
     let zero = simd.splat_f32s(0.0);
-    let mut total = [[[zero; R]; P]; N];
-    let mut from = 0;
-    while from < d {
-        let to = (from + distance::BLOCK).min(d);
-        let mut sum = [[[zero; R]; P]; N];
-        for t in from..to {
-            let mut x = [[zero; R]; P];
-            for p in 0..P {
-                for r in 0..R {
-                    // SAFETY: panel slices hold d·R registers and t < d.
-                    x[p][r] = unsafe { *panels[p].get_unchecked(t * R + r) };
-                }
-            }
-            for n in 0..N {
-                // SAFETY: queries hold d components and t < d.
-                let q = simd.splat_f32s(unsafe { *queries[n].get_unchecked(t) });
-                for p in 0..P {
-                    for r in 0..R {
-                        sum[n][p][r] = if L2 {
-                            let difference = simd.sub_f32s(x[p][r], q);
-                            simd.mul_add_f32s(difference, difference, sum[n][p][r])
-                        } else {
-                            simd.mul_add_f32s(x[p][r], q, sum[n][p][r])
-                        };
-                    }
-                }
+    let mut sum = [[[zero; R]; P]; N];
+    for t in 0..d {
+        let mut x = [[zero; R]; P];
+        for p in 0..P {
+            for r in 0..R {
+                // SAFETY: a panel holds d·R registers and t < d.
+                x[p][r] = unsafe { *panels[p].get_unchecked(t * R + r) };
             }
         }
         for n in 0..N {
+            // SAFETY: a query holds d components and t < d.
+            let q = simd.splat_f32s(unsafe { *queries[n].get_unchecked(t) });
             for p in 0..P {
                 for r in 0..R {
-                    total[n][p][r] = simd.add_f32s(total[n][p][r], sum[n][p][r]);
-                }
-            }
-        }
-        from = to;
-    }
-    if !L2 {
-        for n in 0..N {
-            for p in 0..P {
-                for r in 0..R {
-                    total[n][p][r] = simd.sub_f32s(zero, total[n][p][r]);
+                    sum[n][p][r] = if KEY == EXACT_L2 {
+                        let difference = simd.sub_f32s(x[p][r], q);
+                        simd.mul_add_f32s(difference, difference, sum[n][p][r])
+                    } else {
+                        simd.mul_add_f32s(x[p][r], q, sum[n][p][r])
+                    };
                 }
             }
         }
     }
-    total
+    sum
 }
 
-/// The keys of one query as plain numbers, `P·PANEL` of them.
+/// The keys of one query and panel as plain numbers.
 #[inline(always)]
-fn plain_rows<S: Simd, const R: usize, const P: usize>(
-    keys: &[[S::f32s; R]; P],
-) -> [[f32; PANEL]; P] {
-    let mut rows = [[0.0; PANEL]; P];
-    for (row, keys) in rows.iter_mut().zip(keys) {
-        for (lanes, &key) in row.chunks_exact_mut(S::F32_LANES).zip(keys) {
-            lanes.copy_from_slice(bytemuck::cast_slice(core::slice::from_ref(&key)));
-        }
+fn plain<S: Simd, const R: usize>(keys: &[S::f32s; R]) -> [f32; PANEL] {
+    let mut plain = [0.0; PANEL];
+    for (lanes, &key) in plain.chunks_exact_mut(S::F32_LANES).zip(keys) {
+        lanes.copy_from_slice(bytemuck::cast_slice(core::slice::from_ref(&key)));
     }
-    rows
-}
-
-/// Offers the survivors of one query's tile to its buffer.
-#[inline(never)]
-fn keep<const P: usize>(
-    problem: &Problem<'_>,
-    strip: &Strip<'_>,
-    panel: usize,
-    rows: [[f32; PANEL]; P],
-    query: &[f32],
-    top: &mut TopK,
-) {
-    let ids = ListsIds(problem.lists);
-    let list = &problem.lists[strip.list as usize];
-    for (p, keys) in rows.iter().enumerate() {
-        let first = (panel + p) * PANEL;
-        let lanes = PANEL.min(list.len() - first);
-        for (lane, &key) in keys[..lanes].iter().enumerate() {
-            let key = if problem.metric == Metric::L2 || key.is_finite() {
-                key
-            } else {
-                distance::wide_panel_key(query, list.panel(first), lane)
-            };
-            if key <= top.threshold() {
-                let at = Slot {
-                    list: strip.list,
-                    slot: (first + lane) as u32,
-                };
-                top.push(Candidate { key, at }, &ids);
-            }
-        }
-    }
+    plain
 }

@@ -1,7 +1,7 @@
 //! Inverted lists in ordinary tensors: rows in one growing log, lists as row numbers.
 
 use crate::{
-    backend::{ListStore, Slot, select_rows},
+    backend::{Keep, ListStore, Slot, select_rows},
     error::Result,
 };
 use burn::tensor::{DType, Tensor, backend::Backend};
@@ -104,7 +104,7 @@ fn pick<B: Backend>(segment: &Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 2> {
 }
 
 impl<B: Backend> ListStore<B> for PortableLists<B> {
-    fn new(d: usize, nlist: usize, device: &B::Device) -> Self {
+    fn new(d: usize, nlist: usize, _: Keep, device: &B::Device) -> Self {
         Self {
             d,
             device: device.clone(),
@@ -130,6 +130,10 @@ impl<B: Backend> ListStore<B> for PortableLists<B> {
             .map(|at| self.rows[at.list as usize][at.slot as usize])
             .collect();
         self.log_rows(&rows)
+    }
+
+    fn ranks_by(&self) -> String {
+        "f32 matrix product".to_owned()
     }
 
     fn bytes(&self) -> usize {

@@ -1,0 +1,170 @@
+//! The register tile over high planes with AVX-512's dot products of bf16.
+//!
+//! A line of a sub-panel (four rows × eight components) meets a query's eight components, repeated
+//! four times: `vdpbf16ps` adds their products in pairs. Four sub-panels give four registers of
+//! partial sums, which two levels of unpack-and-add turn into the sums of 16 rows in order.
+
+// Tiles are arrays of registers, indexed in lockstep.
+#![allow(clippy::needless_range_loop)]
+
+use super::worker::{Group, Sink};
+use crate::{
+    rows::{
+        PANEL,
+        planes::{PIECE, SUBPANELS, panel_size},
+    },
+    simd::Bf16,
+};
+use core::arch::x86_64::{
+    __m512, __m512bh, __m512i, _CMP_LE_OQ, _mm_loadu_si128, _mm512_add_ps, _mm512_broadcast_i32x4,
+    _mm512_castpd_ps, _mm512_castps_pd, _mm512_cmp_ps_mask, _mm512_dpbf16_ps, _mm512_fnmadd_ps,
+    _mm512_load_ps, _mm512_load_si512, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+};
+
+/// Queries that meet a panel at once.
+const TILE: usize = 6;
+
+/// Scans panels of high planes for all queries of a group.
+pub(super) fn scan<const L2: bool>(
+    _proof: Bf16,
+    panels: &[u16],
+    norms: &[f32],
+    group: &Group<'_>,
+    sink: &mut impl Sink,
+) {
+    // SAFETY: the proof says that the processor has these instructions.
+    unsafe { by_queries::<L2>(panels, norms, group, sink) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn by_queries<const L2: bool>(
+    panels: &[u16],
+    norms: &[f32],
+    group: &Group<'_>,
+    sink: &mut impl Sink,
+) {
+    let (whole, mut rest) = group.queries.as_chunks::<TILE>();
+    for queries in whole {
+        by_panels::<L2, TILE>(panels, norms, group, queries, sink);
+    }
+    while let Some((queries, tail)) = rest.split_first_chunk::<3>() {
+        by_panels::<L2, 3>(panels, norms, group, queries, sink);
+        rest = tail;
+    }
+    if let Some((queries, tail)) = rest.split_first_chunk::<2>() {
+        by_panels::<L2, 2>(panels, norms, group, queries, sink);
+        rest = tail;
+    }
+    if let Some((queries, _)) = rest.split_first_chunk::<1>() {
+        by_panels::<L2, 1>(panels, norms, group, queries, sink);
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn by_panels<const L2: bool, const N: usize>(
+    panels: &[u16],
+    norms: &[f32],
+    group: &Group<'_>,
+    queries: &[u32; N],
+    sink: &mut impl Sink,
+) {
+    let size = panel_size(group.d);
+    let steps = group.d.div_ceil(PIECE);
+    let mut components = [core::ptr::null(); N];
+    for n in 0..N {
+        let half = group.block.queries.half(queries[n] as usize);
+        assert_eq!(half.len(), steps * PIECE, "a query has whole pieces");
+        components[n] = half.as_ptr();
+    }
+    let count = norms.len() / PANEL;
+    assert_eq!(panels.len(), count * size, "whole panels");
+    for panel in 0..count {
+        // SAFETY: the panel lies within `panels`, which begins on a cache line as `size` is a
+        // multiple of one; the queries hold `steps` pieces each (both asserted above).
+        let sums = unsafe { products(panels.as_ptr().add(panel * size), steps, &components) };
+        let at = panel * PANEL;
+        // SAFETY: `norms` holds PANEL values a panel, aligned as the panels are.
+        let norms = unsafe { _mm512_load_ps(norms[at..at + PANEL].as_ptr()) };
+        for n in 0..N {
+            let key = if L2 {
+                _mm512_fnmadd_ps(sums[n], _mm512_set1_ps(2.0), norms)
+            } else {
+                _mm512_sub_ps(_mm512_setzero_ps(), sums[n])
+            };
+            let limit = _mm512_set1_ps(sink.limit(queries[n]));
+            let mask = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(key, limit);
+            if mask != 0 {
+                let mut keys = [0.0; PANEL];
+                // SAFETY: the array holds as many values as the register.
+                unsafe { _mm512_storeu_ps(keys.as_mut_ptr(), key) };
+                sink.offer_masked(queries[n], at, &keys, u32::from(mask));
+            }
+        }
+    }
+}
+
+/// Products of the 16 rows of a panel with N queries.
+///
+/// # Safety
+/// `panel` is aligned to 64 bytes and holds [`SUBPANELS`]·`steps` lines; every query holds `steps`
+/// pieces.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+unsafe fn products<const N: usize>(
+    panel: *const u16,
+    steps: usize,
+    queries: &[*const u16; N],
+) -> [__m512; N] {
+    const LINE: usize = 4 * PIECE;
+    let mut sums = [[_mm512_setzero_ps(); SUBPANELS]; N];
+    for step in 0..steps {
+        let mut x = [bf16_from_bits(zero_bits()); SUBPANELS];
+        for sub in 0..SUBPANELS {
+            // SAFETY: line `sub·steps + step` lies in the panel, see above.
+            unsafe {
+                let line = panel.add((sub * steps + step) * LINE);
+                x[sub] = bf16_from_bits(_mm512_load_si512(line.cast()));
+                if N <= 3 {
+                    // A panel ahead, perhaps past the end: a prefetch may point anywhere.
+                    let ahead = line.wrapping_add(SUBPANELS * steps * LINE);
+                    crate::simd::prefetch(ahead);
+                }
+            }
+        }
+        for n in 0..N {
+            // SAFETY: piece `step` lies in the query, see above.
+            let piece = unsafe { _mm_loadu_si128(queries[n].add(step * PIECE).cast()) };
+            let q = bf16_from_bits(_mm512_broadcast_i32x4(piece));
+            for sub in 0..SUBPANELS {
+                sums[n][sub] = _mm512_dpbf16_ps(sums[n][sub], x[sub], q);
+            }
+        }
+    }
+    let mut transposed = [_mm512_setzero_ps(); N];
+    for n in 0..N {
+        let [a, b, c, d] = sums[n];
+        let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+        let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+        let (ab, cd) = (_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+        transposed[n] = _mm512_add_ps(
+            _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+            _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)),
+        );
+    }
+    transposed
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn zero_bits() -> __m512i {
+    core::arch::x86_64::_mm512_setzero_si512()
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn bf16_from_bits(bits: __m512i) -> __m512bh {
+    // SAFETY: both are 64 bytes of plain data.
+    unsafe { core::mem::transmute(bits) }
+}

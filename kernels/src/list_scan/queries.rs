@@ -1,0 +1,184 @@
+//! Queries as the tiles read them, and how far a filter may be off for each.
+
+use super::Problem;
+use crate::{
+    bound::{Extent, Reach},
+    distance,
+    rows::planes,
+    simd::Isa,
+};
+use aligned_vec::{AVec, ConstAlign};
+use core::ops::Range;
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Queries prepared at once on one thread.
+const CHUNK: usize = 64;
+
+/// A block of queries.
+pub(super) struct Queries {
+    /// Components after padding.
+    stride: usize,
+    /// Components as f32, `[n, stride]`, padded with zeros.
+    full: AVec<f32, ConstAlign<64>>,
+    /// bf16 values after padding to whole pieces, 0 where no filter reads them.
+    half_stride: usize,
+    /// Components as bf16, `[n, half_stride]`.
+    half: AVec<u16, ConstAlign<64>>,
+    facts: Vec<Facts>,
+}
+
+/// What the search knows of a query.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    /// Squared length.
+    pub norm2: f32,
+    /// Whether every component is finite.
+    pub searchable: bool,
+    /// The error bound of its filter over every list it probes; infinite: do not filter.
+    pub error: f64,
+    pub reach: Reach,
+    /// The extent of the lists it probes.
+    pub extent: Extent,
+}
+
+impl Queries {
+    /// Prepares the queries in `range`; `extents` are those of the lists each of them probes.
+    pub fn new(
+        problem: &Problem<'_>,
+        range: Range<usize>,
+        extents: &[Extent],
+        isa: Isa,
+        parallel: bool,
+    ) -> Self {
+        let n = range.len();
+        let d = problem.d;
+        let stride = distance::padded(d);
+        let half_stride = if isa.rounds_queries() {
+            d.next_multiple_of(planes::PIECE)
+        } else {
+            0
+        };
+        let blank = Facts {
+            norm2: 0.0,
+            searchable: false,
+            error: f64::INFINITY,
+            reach: Reach::new(problem.metric, d, 0.0, None),
+            extent: Extent::default(),
+        };
+        let mut queries = Self {
+            stride,
+            full: AVec::from_iter(64, core::iter::repeat_n(0.0, n * stride)),
+            half_stride,
+            half: AVec::from_iter(64, core::iter::repeat_n(0, n * half_stride)),
+            facts: vec![blank; n],
+        };
+        let rows = &problem.queries[range.start * d..range.end * d];
+        let prepare = |(((rows, full), half), (facts, extents)): Piece<'_>| {
+            isa.run(Prepare {
+                problem,
+                rows,
+                stride,
+                full,
+                half_stride,
+                half,
+                facts,
+                extents,
+            });
+        };
+        // Without bf16 the half plane is empty: chunks of nothing, as many as needed.
+        let half_chunk = (CHUNK * half_stride).max(1);
+        let mut none: Vec<[u16; 0]> = vec![[]; n.div_ceil(CHUNK)];
+        if parallel {
+            let full = queries.full.par_chunks_mut(CHUNK * stride);
+            let facts = queries.facts.par_chunks_mut(CHUNK);
+            let pieces = rows.par_chunks(CHUNK * d).zip(full);
+            let rest = facts.zip(extents.par_chunks(CHUNK));
+            if half_stride > 0 {
+                let half = queries.half.par_chunks_mut(half_chunk);
+                pieces.zip(half).zip(rest).for_each(prepare);
+            } else {
+                let half = none.par_iter_mut().map(|none| none.as_mut_slice());
+                pieces.zip(half).zip(rest).for_each(prepare);
+            }
+        } else {
+            let full = queries.full.chunks_mut(CHUNK * stride);
+            let facts = queries.facts.chunks_mut(CHUNK);
+            let pieces = rows.chunks(CHUNK * d).zip(full);
+            let rest = facts.zip(extents.chunks(CHUNK));
+            if half_stride > 0 {
+                let half = queries.half.chunks_mut(half_chunk);
+                pieces.zip(half).zip(rest).for_each(prepare);
+            } else {
+                let half = none.iter_mut().map(|none| none.as_mut_slice());
+                pieces.zip(half).zip(rest).for_each(prepare);
+            }
+        }
+        queries
+    }
+
+    /// Query `i`, padded.
+    #[inline(always)]
+    pub fn full(&self, i: usize) -> &[f32] {
+        &self.full[i * self.stride..][..self.stride]
+    }
+
+    /// Query `i` in bf16, padded to whole pieces.
+    #[inline(always)]
+    pub fn half(&self, i: usize) -> &[u16] {
+        &self.half[i * self.half_stride..][..self.half_stride]
+    }
+
+    #[inline(always)]
+    pub fn facts(&self, i: usize) -> &Facts {
+        &self.facts[i]
+    }
+}
+
+type Piece<'a> = (
+    ((&'a [f32], &'a mut [f32]), &'a mut [u16]),
+    (&'a mut [Facts], &'a [Extent]),
+);
+
+struct Prepare<'a> {
+    problem: &'a Problem<'a>,
+    rows: &'a [f32],
+    stride: usize,
+    full: &'a mut [f32],
+    half_stride: usize,
+    half: &'a mut [u16],
+    facts: &'a mut [Facts],
+    extents: &'a [Extent],
+}
+
+impl WithSimd for Prepare<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let (metric, d) = (self.problem.metric, self.problem.d);
+        for (i, row) in self.rows.chunks_exact(d).enumerate() {
+            let full = &mut self.full[i * self.stride..][..self.stride];
+            full[..d].copy_from_slice(row);
+            // A NaN or an infinity makes this sum NaN.
+            let searchable = full.iter().fold(0.0_f32, |sum, x| sum + x * 0.0) == 0.0;
+            let norm2 = distance::norm2(full);
+            let mut error2 = None;
+            if self.half_stride > 0 && searchable {
+                let half = &mut self.half[i * self.half_stride..][..self.half_stride];
+                for (half, &x) in half.iter_mut().zip(row) {
+                    *half = planes::high(x);
+                }
+                error2 = planes::has_low(row).then(|| planes::error2(row));
+            }
+            let reach = Reach::new(metric, d, norm2, error2);
+            self.facts[i] = Facts {
+                norm2,
+                searchable,
+                error: reach.error(self.extents[i]),
+                reach,
+                extent: self.extents[i],
+            };
+        }
+    }
+}

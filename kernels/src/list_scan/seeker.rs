@@ -1,0 +1,378 @@
+//! What one worker has found for one query so far.
+//!
+//! A tile offers the rows whose filter key passes the query's limit. They wait with that key until
+//! the buffer is full; then the k-th smallest key (or a little more) plus twice the error bound
+//! becomes the new limit, and what lies above it is dropped. If too few drop, the filter does not
+//! tell these rows apart: they are *settled*, compared exactly, and the k best kept. A query that
+//! crowds its buffer again and again is compared without a filter from then on: the tile reads
+//! exact values. Nothing is lost on the way, so answers do not depend on any of it.
+
+use super::{ListsIds, Problem, queries::Queries};
+use crate::{
+    Metric,
+    bound::round_up,
+    distance,
+    order::{Candidate, Slot, TopK},
+    rows::PANEL,
+    simd::Isa,
+};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use pulp::{Simd, WithSimd};
+
+/// Times a buffer may crowd before its query does without the filter.
+const PATIENCE: u8 = 2;
+
+/// Rows a buffer holds at most.
+pub(super) const fn capacity(k: usize) -> usize {
+    let twice = 2 * k + 32;
+    if twice < 128 { 128 } else { twice }
+}
+
+/// A block of queries and the limits its workers share.
+pub(super) struct Block<'a> {
+    pub problem: &'a Problem<'a>,
+    pub isa: Isa,
+    pub queries: Queries,
+    /// Bits of the largest filter key that can still be among the k best, one for each query.
+    limits: Vec<AtomicU32>,
+}
+
+impl<'a> Block<'a> {
+    pub fn new(problem: &'a Problem<'a>, queries: Queries, n: usize, isa: Isa) -> Self {
+        let limits = (0..n).map(|_| AtomicU32::new(f32::INFINITY.to_bits()));
+        Self {
+            problem,
+            isa,
+            queries,
+            limits: limits.collect(),
+        }
+    }
+
+    /// The limit of query `i`'s filter keys.
+    #[inline(always)]
+    pub fn limit(&self, i: usize) -> f32 {
+        f32::from_bits(self.limits[i].load(Relaxed))
+    }
+
+    /// Lowers query `i`'s limit; returns the one in force.
+    fn lower(&self, i: usize, limit: f32) -> f32 {
+        let mut known = self.limits[i].load(Relaxed);
+        while limit < f32::from_bits(known) {
+            match self.limits[i].compare_exchange_weak(known, limit.to_bits(), Relaxed, Relaxed) {
+                Ok(_) => return limit,
+                Err(now) => known = now,
+            }
+        }
+        f32::from_bits(known)
+    }
+}
+
+/// One worker's finds for one query.
+#[derive(Debug, Clone)]
+pub(super) struct Seeker {
+    keys: Vec<f32>,
+    at: Vec<Slot>,
+    settled: Option<Box<TopK>>,
+    crowded: u8,
+    /// Whether exact values are compared, without the filter.
+    pub unfiltered: bool,
+    /// The limit of unfiltered keys.
+    pub unfiltered_limit: f32,
+}
+
+impl Seeker {
+    pub fn new(block: &Block<'_>, query: usize) -> Self {
+        Self {
+            keys: Vec::new(),
+            at: Vec::new(),
+            settled: None,
+            crowded: 0,
+            unfiltered: block.queries.facts(query).error.is_infinite(),
+            unfiltered_limit: f32::INFINITY,
+        }
+    }
+
+    /// Takes the rows of a panel that `mask` names; `keys` are the panel's. Returns how many rows
+    /// were compared exactly.
+    pub fn offer(
+        &mut self,
+        block: &Block<'_>,
+        query: usize,
+        first: Slot,
+        keys: &[f32; PANEL],
+        mut mask: u32,
+    ) -> u64 {
+        let capacity = capacity(block.problem.k);
+        if self.keys.capacity() == 0 {
+            self.keys.reserve_exact(capacity);
+            self.at.reserve_exact(capacity);
+        }
+        let mut settled = 0;
+        let mut best = f32::INFINITY;
+        while mask != 0 {
+            let place = mask.trailing_zeros();
+            mask &= mask - 1;
+            let key = keys[place as usize];
+            best = best.min(key);
+            self.keys.push(key);
+            self.at.push(Slot {
+                list: first.list,
+                slot: first.slot + place,
+            });
+            if self.keys.len() == capacity {
+                settled += self.make_room(block, query);
+            }
+        }
+        if block.problem.k == 1 && !self.unfiltered {
+            // The best so far is known without waiting for a full buffer.
+            block.lower(query, self.reach(block, query, best));
+        }
+        settled
+    }
+
+    /// The limit that follows from a filter key among whose equals or betters there are k.
+    fn reach(&self, block: &Block<'_>, query: usize, kth: f32) -> f32 {
+        round_up(f64::from(kth) + 2.0 * block.queries.facts(query).error)
+    }
+
+    fn make_room(&mut self, block: &Block<'_>, query: usize) -> u64 {
+        if self.unfiltered {
+            return self.settle(block, query);
+        }
+        self.cut(block, query);
+        if self.keys.len() <= capacity(block.problem.k) * 7 / 8 {
+            return 0;
+        }
+        let rows = self.settle(block, query);
+        self.crowded += 1;
+        self.unfiltered = self.crowded >= PATIENCE;
+        rows
+    }
+
+    /// Lowers the limit by what the buffer holds and drops what lies above.
+    fn cut(&mut self, block: &Block<'_>, query: usize) {
+        let k = block.problem.k;
+        let limit = if self.keys.len() >= k {
+            let kth = block.isa.run(KthBound {
+                keys: &self.keys,
+                k,
+            });
+            block.lower(query, self.reach(block, query, kth))
+        } else {
+            block.limit(query)
+        };
+        let mut kept = 0;
+        for i in 0..self.keys.len() {
+            self.keys[kept] = self.keys[i];
+            self.at[kept] = self.at[i];
+            kept += usize::from(self.keys[i] <= limit);
+        }
+        self.keys.truncate(kept);
+        self.at.truncate(kept);
+    }
+
+    /// Compares every waiting row exactly and keeps the k best; returns how many rows it were.
+    fn settle(&mut self, block: &Block<'_>, query: usize) -> u64 {
+        let problem = block.problem;
+        let ids = ListsIds(problem.lists);
+        let rows = self.at.len() as u64;
+        let top = self
+            .settled
+            .get_or_insert_with(|| Box::new(TopK::new(problem.k)));
+        block.isa.run(Exact {
+            problem,
+            query: block.queries.full(query),
+            rows: &self.at,
+            top,
+        });
+        self.keys.clear();
+        self.at.clear();
+        top.tighten(&ids);
+        let kth = top.threshold();
+        let facts = block.queries.facts(query);
+        self.unfiltered_limit = facts.reach.unfiltered_limit(kth, facts.extent);
+        let shift = match problem.metric {
+            Metric::L2 => f64::from(facts.norm2),
+            Metric::InnerProduct => 0.0,
+        };
+        if kth.is_finite() && facts.error.is_finite() {
+            block.lower(query, round_up(f64::from(kth) - shift + facts.error));
+        }
+        rows
+    }
+}
+
+/// Settles what several workers found for a query into `top`; returns how many rows were compared
+/// exactly. `rows` is scratch.
+#[inline(always)]
+pub(super) fn finish<'s>(
+    block: &Block<'_>,
+    query: usize,
+    seekers: impl Iterator<Item = &'s mut Seeker>,
+    top: &mut TopK,
+    rows: &mut Waiting,
+) -> u64 {
+    let problem = block.problem;
+    let ids = ListsIds(problem.lists);
+    rows.keys.clear();
+    rows.at.clear();
+    rows.unfiltered.clear();
+    for seeker in seekers {
+        if let Some(settled) = &mut seeker.settled {
+            top.absorb(settled, &ids);
+        }
+        if seeker.unfiltered {
+            rows.unfiltered.append(&mut seeker.at);
+        } else {
+            rows.keys.append(&mut seeker.keys);
+            rows.at.append(&mut seeker.at);
+        }
+    }
+    let limit = if rows.keys.len() > problem.k {
+        let kth = kth_bound(&rows.keys, problem.k, problem.k);
+        let error = block.queries.facts(query).error;
+        block.limit(query).min(round_up(f64::from(kth) + 2.0 * error))
+    } else {
+        block.limit(query)
+    };
+    let keys = rows.keys.iter().zip(&rows.at);
+    let passing = keys.filter(|(key, _)| **key <= limit).map(|(_, at)| *at);
+    rows.unfiltered.extend(passing);
+    exact(problem, block.queries.full(query), &rows.unfiltered, top);
+    rows.unfiltered.len() as u64
+}
+
+/// Scratch of [`finish`].
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    keys: Vec<f32>,
+    at: Vec<Slot>,
+    unfiltered: Vec<Slot>,
+}
+
+/// Rows ahead of the one compared whose cache lines are asked for.
+const AHEAD: usize = 8;
+
+/// Offers the exact keys of some rows to `top`. `query` is padded.
+#[inline(always)]
+pub(super) fn exact(problem: &Problem<'_>, query: &[f32], rows: &[Slot], top: &mut TopK) {
+    let ids = ListsIds(problem.lists);
+    let fetch = |at: &Slot| {
+        let rows = problem.lists[at.list as usize].rows();
+        rows.prefetch_row(at.slot as usize);
+    };
+    rows.iter().take(AHEAD).for_each(fetch);
+    let mut row = Row::new(problem.d);
+    for (i, &at) in rows.iter().enumerate() {
+        if let Some(next) = rows.get(i + AHEAD) {
+            fetch(next);
+        }
+        let row = row.read(problem, at);
+        let key = distance::key(problem.metric, query, row);
+        top.push(Candidate { key, at }, &ids);
+    }
+}
+
+/// A padded row, on the stack when it fits.
+struct Row {
+    d: usize,
+    short: [f32; 256],
+    long: Vec<f32>,
+}
+
+impl Row {
+    #[inline(always)]
+    fn new(d: usize) -> Self {
+        let padded = distance::padded(d);
+        Self {
+            d,
+            short: [0.0; 256],
+            long: if padded > 256 {
+                vec![0.0; padded]
+            } else {
+                Vec::new()
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn read(&mut self, problem: &Problem<'_>, at: Slot) -> &[f32] {
+        let padded = distance::padded(self.d);
+        let out = if self.long.is_empty() {
+            &mut self.short[..padded]
+        } else {
+            &mut self.long[..]
+        };
+        let rows = problem.lists[at.list as usize].rows();
+        rows.copy_row(at.slot as usize, out);
+        out
+    }
+}
+
+/// [`exact`] compiled for an instruction set.
+pub(super) struct Exact<'a> {
+    pub problem: &'a Problem<'a>,
+    /// Padded.
+    pub query: &'a [f32],
+    pub rows: &'a [Slot],
+    pub top: &'a mut TopK,
+}
+
+impl WithSimd for Exact<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        exact(self.problem, self.query, self.rows, self.top);
+    }
+}
+
+/// A key that at least `k` of the buffer's keys do not exceed, and not many more.
+struct KthBound<'a> {
+    keys: &'a [f32],
+    k: usize,
+}
+
+impl WithSimd for KthBound<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> f32 {
+        let spare = self.k + self.k / 8 + 1;
+        kth_bound(self.keys, self.k, spare)
+    }
+}
+
+/// Halvings before a selection takes over.
+const HALVINGS: usize = 14;
+
+/// A value that at least `k` keys do not exceed and, when halving the range of keys finds one, at
+/// most `enough` do not. Keys are finite.
+#[inline(always)]
+fn kth_bound(keys: &[f32], k: usize, enough: usize) -> f32 {
+    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+    for &key in keys {
+        low = low.min(key);
+        high = high.max(key);
+    }
+    let mut count = keys.len();
+    for _ in 0..HALVINGS {
+        if count <= enough {
+            return high;
+        }
+        let middle = low + (high - low) * 0.5;
+        if !(middle > low && middle < high) {
+            break;
+        }
+        let below = keys.iter().map(|&key| u32::from(key <= middle)).sum::<u32>() as usize;
+        if below >= k {
+            (high, count) = (middle, below);
+        } else {
+            low = middle;
+        }
+    }
+    if count <= k + keys.len() / 8 {
+        return high;
+    }
+    *keys.to_vec().select_nth_unstable_by(k - 1, f32::total_cmp).1
+}

@@ -1,0 +1,456 @@
+//! How the vectors of a list are stored: three layouts, one interface.
+//!
+//! Rows keep the order in which they were pushed and come back bit for bit. What a filter reads
+//! lies in panels of [`PANEL`] rows, arranged so that a register holds components of several rows;
+//! what the exact re-rank reads lies row by row.
+//!
+//! | [`Layout`] | filter | exact values | bytes a component |
+//! |---|---|---|---|
+//! | `Planes` | high 16 bits, rounded to bf16 ([`planes`]) | high and low 16 bits | 4 |
+//! | `Copy` | high 16 bits, rounded to bf16 | a row of f32 | 6 |
+//! | `F32` | f32 panels, component by component | the same | 4 |
+//!
+//! Beside the components a list holds the squared length of every row and, over all its rows, the
+//! largest length and the largest rounding error of the filter ([`crate::bound`]).
+
+pub(crate) mod planes;
+
+use crate::{bound::Extent, distance};
+use aligned_vec::{AVec, ConstAlign};
+use core::{fmt, ops::Range, str::FromStr};
+use planes::{PIECE, SUBPANELS};
+use serde::{Deserialize, Serialize};
+
+/// Rows per panel: one AVX-512 register of f32.
+pub const PANEL: usize = 16;
+
+/// How a list stores its vectors. Answers do not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// Every f32 once, as two 16-bit planes; searches read the high one and a few rows of the low
+    /// one.
+    #[default]
+    Planes,
+    /// f32 rows and a bf16 copy that searches read first: half as much memory again, a quicker
+    /// re-rank.
+    Copy,
+    /// f32 only: no padding of the dimension, for few components or exact filters.
+    F32,
+}
+
+impl Layout {
+    /// Every layout.
+    pub const ALL: [Self; 3] = [Self::Planes, Self::Copy, Self::F32];
+
+    /// Its name: `"planes"`, `"copy"` or `"f32"`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Planes => "planes",
+            Self::Copy => "copy",
+            Self::F32 => "f32",
+        }
+    }
+
+    /// The layout for vectors of `d` components: `Planes`, unless padding `d` to whole pieces and
+    /// the squared lengths would take more than 8 % beyond the values.
+    pub const fn for_dimension(d: usize) -> Self {
+        let values = d * size_of::<f32>();
+        let padding = (d.next_multiple_of(PIECE) - d) * size_of::<u16>();
+        if (padding + size_of::<f32>()) * 100 <= 8 * values {
+            Self::Planes
+        } else {
+            Self::F32
+        }
+    }
+
+    const fn has_high(self) -> bool {
+        !matches!(self, Self::F32)
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is no [`Layout`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown layout `{0}`; expected \"planes\", \"copy\" or \"f32\"")]
+pub struct UnknownLayout(String);
+
+impl FromStr for Layout {
+    type Err = UnknownLayout;
+
+    fn from_str(name: &str) -> Result<Self, UnknownLayout> {
+        Self::ALL
+            .into_iter()
+            .find(|layout| layout.name() == name)
+            .ok_or_else(|| UnknownLayout(name.to_owned()))
+    }
+}
+
+type Aligned<T> = AVec<T, ConstAlign<64>>;
+
+/// A growable list of `f32` vectors.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    d: usize,
+    len: usize,
+    layout: Layout,
+    /// High planes of whole panels, as [`planes`] lays them out (`Planes`, `Copy`).
+    high: Aligned<u16>,
+    /// Low planes, `[len, d]` (`Planes`).
+    low: Aligned<u16>,
+    /// Rows `[len, d]` (`Copy`), or panels `[len.div_ceil(PANEL), d, PANEL]` (`F32`).
+    full: Aligned<f32>,
+    /// Squared lengths of whole panels, infinite where there is no row.
+    norms: Aligned<f32>,
+    extent: Extent,
+    padded: Vec<f32>,
+}
+
+impl Rows {
+    /// An empty list of vectors of `d` components.
+    pub fn new(d: usize, layout: Layout) -> Self {
+        Self {
+            d,
+            len: 0,
+            layout,
+            high: AVec::new(64),
+            low: AVec::new(64),
+            full: AVec::new(64),
+            norms: AVec::new(64),
+            extent: Extent::default(),
+            padded: Vec::new(),
+        }
+    }
+
+    /// Components of a vector.
+    pub fn d(&self) -> usize {
+        self.d
+    }
+
+    /// Vectors held.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no vector is held.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How they are stored.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// Panels held, the last perhaps in part.
+    pub(crate) fn panels(&self) -> usize {
+        self.len.div_ceil(PANEL)
+    }
+
+    pub(crate) fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// Squared lengths of the rows of some panels.
+    pub(crate) fn norms(&self, panels: Range<usize>) -> &[f32] {
+        &self.norms[panels.start * PANEL..panels.end * PANEL]
+    }
+
+    /// High planes of some panels (not `F32`).
+    pub(crate) fn high(&self, panels: Range<usize>) -> &[u16] {
+        let size = planes::panel_size(self.d);
+        &self.high[panels.start * size..panels.end * size]
+    }
+
+    /// f32 panels (`F32` only).
+    pub(crate) fn f32_panels(&self, panels: Range<usize>) -> &[f32] {
+        let size = PANEL * self.d;
+        &self.full[panels.start * size..panels.end * size]
+    }
+
+    /// Bytes a filter reads of one panel.
+    pub(crate) fn panel_bytes(&self) -> usize {
+        match self.layout {
+            Layout::Planes | Layout::Copy => planes::panel_size(self.d) * size_of::<u16>(),
+            Layout::F32 => PANEL * self.d * size_of::<f32>(),
+        }
+    }
+
+    /// Bytes allocated.
+    pub fn bytes(&self) -> usize {
+        (self.high.capacity() + self.low.capacity()) * size_of::<u16>()
+            + (self.full.capacity() + self.norms.capacity()) * size_of::<f32>()
+    }
+
+    /// Makes room for `additional` more vectors: exactly, when the list is empty; otherwise the
+    /// allocations grow by at least an eighth, so that many small appends stay linear in all.
+    pub fn reserve(&mut self, additional: usize) {
+        let rows = self.len + additional;
+        let panels = rows.div_ceil(PANEL);
+        if self.layout.has_high() {
+            grow(&mut self.high, panels * planes::panel_size(self.d));
+        }
+        match self.layout {
+            Layout::Planes => grow(&mut self.low, rows * self.d),
+            Layout::Copy => grow(&mut self.full, rows * self.d),
+            Layout::F32 => grow(&mut self.full, panels * PANEL * self.d),
+        }
+        grow(&mut self.norms, panels * PANEL);
+    }
+
+    /// Appends one vector of `d` finite components.
+    ///
+    /// # Panics
+    /// When `row` does not have `d` components.
+    pub fn push(&mut self, row: &[f32]) {
+        assert_eq!(row.len(), self.d, "a row must have d components");
+        let (panel, place) = (self.len / PANEL, self.len % PANEL);
+        self.reserve(1);
+        if place == 0 {
+            self.norms.resize((panel + 1) * PANEL, f32::INFINITY);
+            if self.layout.has_high() {
+                let size = planes::panel_size(self.d);
+                self.high.resize((panel + 1) * size, 0);
+            } else {
+                self.full.resize((panel + 1) * PANEL * self.d, 0.0);
+            }
+        }
+        let mut error2 = None;
+        if self.layout.has_high() {
+            let size = planes::panel_size(self.d);
+            planes::write_high(&mut self.high[panel * size..], place, row);
+            error2 = planes::has_low(row).then(|| planes::error2(row));
+        }
+        match self.layout {
+            Layout::Planes => {
+                self.low.resize((self.len + 1) * self.d, 0);
+                let low = &mut self.low[self.len * self.d..];
+                low.iter_mut().zip(row).for_each(|(low, &x)| *low = planes::low(x));
+            }
+            Layout::Copy => self.full.extend_from_slice(row),
+            Layout::F32 => {
+                let lines = self.full[panel * PANEL * self.d..].chunks_exact_mut(PANEL);
+                for (line, &value) in lines.zip(row) {
+                    line[place] = value;
+                }
+            }
+        }
+        self.padded.clear();
+        self.padded.extend_from_slice(row);
+        self.padded.resize(distance::padded(self.d), 0.0);
+        let norm2 = distance::norm2(&self.padded);
+        self.norms[self.len] = norm2;
+        let wide = if norm2.is_finite() {
+            f64::from(norm2)
+        } else {
+            distance::reference(crate::Metric::InnerProduct, row, row)
+        };
+        self.extent.grow(self.d, wide, error2);
+        self.len += 1;
+    }
+
+    /// Copies row `slot` into the first `d` places of `out`.
+    ///
+    /// # Panics
+    /// When there is no such row, or `out` is shorter than `d`.
+    #[inline(always)]
+    pub fn copy_row(&self, slot: usize, out: &mut [f32]) {
+        assert!(slot < self.len, "row {slot} of a list of {}", self.len);
+        let out = &mut out[..self.d];
+        match self.layout {
+            Layout::Planes => {
+                let size = planes::panel_size(self.d);
+                let high = &self.high[(slot / PANEL) * size..][..size];
+                let low = &self.low[slot * self.d..][..self.d];
+                planes::read_row(high, slot % PANEL, low, out);
+            }
+            Layout::Copy => out.copy_from_slice(&self.full[slot * self.d..][..self.d]),
+            Layout::F32 => {
+                let panel = self.f32_panels(slot / PANEL..slot / PANEL + 1);
+                for (value, line) in out.iter_mut().zip(panel.chunks_exact(PANEL)) {
+                    *value = line[slot % PANEL];
+                }
+            }
+        }
+    }
+
+    /// Asks for the cache lines [`copy_row`](Self::copy_row) will read.
+    #[inline(always)]
+    pub(crate) fn prefetch_row(&self, slot: usize) {
+        match self.layout {
+            Layout::Planes => {
+                let steps = self.d.div_ceil(PIECE);
+                let size = planes::panel_size(self.d);
+                let at = (slot / PANEL) * size + (slot % SUBPANELS) * (size / SUBPANELS);
+                prefetch(&self.high[at..], steps);
+                let lines = (self.d * size_of::<u16>()).div_ceil(64) + 1;
+                prefetch(&self.low[slot * self.d..], lines);
+            }
+            Layout::Copy => {
+                let lines = (self.d * size_of::<f32>()).div_ceil(64) + 1;
+                prefetch(&self.full[slot * self.d..], lines);
+            }
+            // A row touches as many lines as it has components: too many to ask for.
+            Layout::F32 => {}
+        }
+    }
+
+    /// Writes panels as f32 `[panels, d, PANEL]`: the values the filter sees, or the exact ones.
+    ///
+    /// Not for `F32`, whose panels already are that.
+    #[inline(always)]
+    pub(crate) fn widen(&self, panels: Range<usize>, exact: bool, out: &mut [f32]) {
+        let size = planes::panel_size(self.d);
+        for (panel, out) in panels.zip(out.chunks_exact_mut(PANEL * self.d)) {
+            if !exact {
+                planes::widen(&self.high[panel * size..][..size], self.d, out);
+                continue;
+            }
+            let rows = PANEL.min(self.len - panel * PANEL);
+            out.fill(0.0);
+            for place in 0..rows {
+                let slot = panel * PANEL + place;
+                let lines = out.chunks_exact_mut(PANEL);
+                match self.layout {
+                    Layout::Planes => {
+                        let high = &self.high[panel * size..][..size];
+                        let low = &self.low[slot * self.d..][..self.d];
+                        for (t, (line, &low)) in lines.zip(low).enumerate() {
+                            line[place] = planes::join(high[planes::at(self.d, place, t)], low);
+                        }
+                    }
+                    _ => {
+                        let row = &self.full[slot * self.d..][..self.d];
+                        lines.zip(row).for_each(|(line, &x)| line[place] = x);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Makes room for `needed` elements in all.
+fn grow<T: Clone>(data: &mut Aligned<T>, needed: usize) {
+    if needed > data.capacity() {
+        let grown = data.capacity() + data.capacity() / 8;
+        data.reserve_exact(needed.max(grown) - data.len());
+    }
+}
+
+/// Asks for the first `lines` cache lines of a slice (which may end earlier).
+#[inline(always)]
+fn prefetch<T>(data: &[T], lines: usize) {
+    let step = 64 / size_of::<T>();
+    for line in data.chunks(step).take(lines) {
+        crate::simd::prefetch(line.as_ptr());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(i: usize, t: usize) -> f32 {
+        let bits = (i * 977 + t).wrapping_mul(2_654_435_761) as u32;
+        let value = f32::from_bits(bits);
+        if value.is_finite() { value } else { i as f32 }
+    }
+
+    #[test]
+    fn rows_come_back_bit_for_bit() {
+        for layout in Layout::ALL {
+            for d in [1, 3, 8, 16, 33, 100] {
+                let mut rows = Rows::new(d, layout);
+                let values: Vec<Vec<f32>> = (0..50)
+                    .map(|i| (0..d).map(|t| pattern(i, t)).collect())
+                    .collect();
+                values.iter().for_each(|row| rows.push(row));
+                assert_eq!((rows.len(), rows.panels()), (50, 4));
+                let mut out = vec![7.0; d + 2];
+                for (slot, row) in values.iter().enumerate() {
+                    rows.copy_row(slot, &mut out);
+                    assert!(
+                        out.iter().zip(row).all(|(a, b)| a.to_bits() == b.to_bits()),
+                        "{layout} {d}"
+                    );
+                    assert_eq!(out[d..], [7.0; 2]);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn widened_panels_hold_what_filter_and_re_rank_see() {
+        for layout in [Layout::Planes, Layout::Copy] {
+            for d in [1, 7, 8, 9, 31, 64] {
+                let mut rows = Rows::new(d, layout);
+                let values: Vec<Vec<f32>> = (0..37)
+                    .map(|i| (0..d).map(|t| pattern(i, t)).collect())
+                    .collect();
+                values.iter().for_each(|row| rows.push(row));
+                for exact in [false, true] {
+                    let mut out = vec![7.0; 3 * PANEL * d];
+                    rows.widen(0..3, exact, &mut out);
+                    for (slot, row) in values.iter().enumerate() {
+                        for (t, &x) in row.iter().enumerate() {
+                            let found = out[(slot / PANEL * d + t) * PANEL + slot % PANEL];
+                            let expected = if exact { x } else { planes::filtered(x) };
+                            assert_eq!(found.to_bits(), expected.to_bits(), "{layout} {d} {t}");
+                        }
+                    }
+                    assert!(out[2 * PANEL * d..].chunks(PANEL).all(|line| line[5..] == [0.0; 11]));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn growth_is_amortised() {
+        for layout in Layout::ALL {
+            let mut rows = Rows::new(4, layout);
+            let (mut moves, mut at) = (0, core::ptr::null());
+            for _ in 0..100_000 {
+                rows.push(&[1.0; 4]);
+                moves += usize::from(rows.norms.as_ptr() != at);
+                at = rows.norms.as_ptr();
+            }
+            assert!(moves < 120, "{moves} reallocations");
+        }
+    }
+
+    #[test]
+    fn a_full_list_takes_little_more_than_its_values() {
+        for (layout, share) in [(Layout::Planes, 1.02), (Layout::F32, 1.02), (Layout::Copy, 1.52)] {
+            let mut rows = Rows::new(128, layout);
+            rows.reserve(4096);
+            (0..4096).for_each(|i| rows.push(&[i as f32; 128]));
+            let values = (4096 * 128 * size_of::<f32>()) as f64;
+            assert!(rows.bytes() as f64 <= values * share, "{layout}: {}", rows.bytes());
+        }
+    }
+
+    #[test]
+    fn extents_bound_every_row() {
+        for layout in Layout::ALL {
+            let mut rows = Rows::new(40, layout);
+            for i in 0..200 {
+                let row: Vec<f32> = (0..40).map(|t| ((i * 40 + t) as f32).sin()).collect();
+                rows.push(&row);
+                let norm = distance::reference(crate::Metric::InnerProduct, &row, &row).sqrt();
+                let seen: Vec<f32> = row.iter().map(|&x| planes::filtered(x)).collect();
+                let error = distance::reference(crate::Metric::L2, &row, &seen).sqrt();
+                assert!(rows.extent().norm >= norm);
+                assert!(rows.extent().error >= if layout.has_high() { error } else { 0.0 });
+            }
+            assert!(rows.extent().error < 0.05);
+        }
+        let mut whole = Rows::new(3, Layout::Planes);
+        whole.push(&[1.0, 200.0, -3.0]);
+        assert_eq!(whole.extent().error, 0.0, "small integers are exact in bf16");
+    }
+}

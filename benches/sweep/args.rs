@@ -31,6 +31,8 @@ pub enum Command {
     Data(ExportArgs),
     /// The environment snapshot the records refer to
     Env,
+    /// What this processor can do at most: operations and bytes read per second
+    Roofline,
 }
 
 #[derive(Args, Clone)]
@@ -128,6 +130,9 @@ pub struct RunArgs {
     /// Recall is taken over this many first queries (0: no recall, no exact search)
     #[arg(long, default_value_t = 1000)]
     pub gt_nq: usize,
+    /// Measure what the processor can do, and say what share of it every search reaches (CPU backends)
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub roofline: bool,
     /// Append the JSON lines to this file instead of stdout
     #[arg(long)]
     pub out: Option<PathBuf>,

@@ -41,6 +41,11 @@ backends! {
     "wgpu-raw", "wgpu", burn_cubecl::CubeBackend<cubecl::wgpu::WgpuRuntime, f32, i32, u32>;
 }
 
+/// Whether searches of this backend run on the processor of this machine.
+pub fn on_host(name: &str) -> bool {
+    ["ndarray", "flex"].contains(&name)
+}
+
 /// The backend used when none is named.
 pub fn default_name() -> String {
     names().first().copied().unwrap_or("none").to_owned()

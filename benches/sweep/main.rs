@@ -21,6 +21,7 @@ mod json;
 mod oracle;
 mod profile;
 mod record;
+mod roofline;
 mod run;
 mod serve;
 mod timing;
@@ -51,6 +52,7 @@ fn dispatch(cli: Cli) -> Res<()> {
         Some(Command::Profile(args)) => profile::start(args),
         Some(Command::Data(args)) => data::export(&args),
         Some(Command::Env) => env::print(),
+        Some(Command::Roofline) => roofline::print(),
         None => smoke(),
     }
 }

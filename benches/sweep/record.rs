@@ -2,9 +2,11 @@
 
 use crate::env::Host;
 use crate::json::rounded;
+use crate::roofline::{Reached, Roofline};
 use crate::timing::{Memory, median, minimum};
 use burn_ivf::SearchStats;
 use serde::Serialize;
+use std::fmt;
 
 /// What stays the same over all cells of a run.
 #[derive(Serialize, Clone)]
@@ -33,6 +35,8 @@ pub struct Setting {
     pub git_dirty: Option<bool>,
     pub env_id: String,
     pub host: Host,
+    /// What the processor can do, measured in the same run; none for a GPU backend.
+    pub roofline: Option<Roofline>,
 }
 
 #[derive(Serialize)]
@@ -60,6 +64,8 @@ pub struct Record {
     pub searches_per_sample: usize,
     pub repeat: usize,
     pub qps: f64,
+    #[serde(flatten)]
+    pub reached: Reached,
     pub recall: Option<f64>,
     pub recall_nq: usize,
     /// The answers checked in f64 before the clock started.
@@ -70,6 +76,23 @@ pub struct Record {
     pub timestamp: String,
 }
 
+/// One line for the reader who waits.
+impl fmt::Display for Record {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            out,
+            "{} nprobe {} k {} nq {}: {:.3} ms, {}, {}",
+            self.mode,
+            self.nprobe,
+            self.topk,
+            self.nq,
+            self.search_ms,
+            self.chosen_mode,
+            self.reached
+        )
+    }
+}
+
 /// What one cell measured.
 pub struct Cell {
     pub nq: usize,
@@ -77,6 +100,8 @@ pub struct Cell {
     pub k: usize,
     pub mode: String,
     pub stats: SearchStats,
+    /// Bytes of the probed lists' f32 vectors, each list once.
+    pub list_bytes: u64,
     pub times_ms: Vec<f64>,
     pub searches_per_sample: usize,
     pub recall: Option<f64>,
@@ -90,6 +115,13 @@ pub struct Cell {
 impl Record {
     pub fn new(setting: &Setting, cell: Cell) -> Self {
         let search_ms = median(&cell.times_ms);
+        let reached = Reached::new(
+            setting.d,
+            cell.stats.rows_scanned,
+            cell.list_bytes,
+            search_ms,
+            setting.roofline.as_ref(),
+        );
         Self {
             setting: setting.clone(),
             nq: cell.nq,
@@ -111,6 +143,7 @@ impl Record {
             searches_per_sample: cell.searches_per_sample,
             repeat: cell.times_ms.len(),
             qps: (cell.nq as f64 / search_ms * 1e4).round() / 10.0,
+            reached,
             recall: cell.recall,
             recall_nq: cell.recall_nq,
             verified: cell.verified,

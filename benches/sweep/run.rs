@@ -10,6 +10,7 @@ use crate::env::Environment;
 use crate::json::Lines;
 use crate::oracle::{Answer, refuse};
 use crate::record::{Cell, Record};
+use crate::roofline::Roofline;
 use crate::timing::{self, memory, reset_peak, settle};
 use crate::workload::{Shape, Workload};
 use burn_ivf::{IvfBackend, SearchMode, SearchParams, recall_at_k};
@@ -63,6 +64,11 @@ impl Job for Run {
         for mode in &args.mode {
             work.prove_full_probe(*mode, largest_k, truth.as_ref())?;
         }
+        if args.roofline && backends::on_host(&args.index.backend) {
+            let probe = Roofline::measure();
+            eprintln!("{probe}");
+            setting.roofline = Some(probe);
+        }
         for &mode in &args.mode {
             for &nprobe in &args.nprobe {
                 for &k in &args.k {
@@ -81,7 +87,9 @@ impl Job for Run {
                     };
                     for &nq in &args.nq {
                         let cell = cell(&work, args, &setup, nq)?;
-                        lines.write(&Record::new(&setting, cell))?;
+                        let record = Record::new(&setting, cell);
+                        eprintln!("{record}");
+                        lines.write(&record)?;
                     }
                 }
             }
@@ -138,14 +146,14 @@ fn cell<B: IvfBackend>(
             break;
         }
     }
-    let median = timing::median(&times_ms);
-    eprintln!("{what}: {median:.3} ms, {}", stats.mode);
+    let list_bytes = work.list_bytes(nq, setup.nprobe)?;
     Ok(Cell {
         nq,
         nprobe: setup.nprobe.min(work.nlist),
         k: setup.k,
         mode: setup.mode.to_string(),
         stats,
+        list_bytes,
         times_ms,
         searches_per_sample: times,
         recall: setup.recall,

@@ -164,7 +164,20 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
             git_dirty: environment.git_dirty,
             env_id: environment.id(),
             host: environment.host(),
+            roofline: None,
         }
+    }
+
+    /// Bytes that the vectors of the lists probed by the first `nq` queries take as f32, every list
+    /// counted once.
+    pub fn list_bytes(&self, nq: usize, nprobe: usize) -> Res<u64> {
+        let queries = tensor::<B>(&self.data.queries, 0, nq, &self.device);
+        let (_, mut probed) = self.index.coarse(queries, nprobe)?.to_vecs();
+        probed.sort_unstable();
+        probed.dedup();
+        let lists = probed.iter().filter_map(|list| usize::try_from(*list).ok());
+        let rows: usize = lists.map(|list| self.lists[list].len()).sum();
+        Ok((rows * self.data.base.d * size_of::<f32>()) as u64)
     }
 
     /// One untimed search of `nq` queries, the answer on the host.

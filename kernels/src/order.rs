@@ -8,6 +8,7 @@ use core::cmp::Ordering;
 
 /// Where a row lies: list number and place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(C)]
 pub struct Slot {
     /// List number.
     pub list: u32,
@@ -48,6 +49,14 @@ pub fn compare(a: &Candidate, b: &Candidate, ids: &impl Ids) -> Ordering {
     }
 }
 
+/// A key as an integer of the same order; -0 as 0.
+#[inline(always)]
+fn ordered(key: f32) -> u32 {
+    let bits = (key + 0.0).to_bits();
+    let negative = (bits.cast_signed() >> 31).cast_unsigned();
+    bits ^ (negative | 0x8000_0000)
+}
+
 /// Keeps the `k` best of the candidates pushed, in a buffer of about `2k` that is cut back to `k`
 /// whenever it is full (so memory stays bounded even when every key ties).
 #[derive(Debug, Clone)]
@@ -55,6 +64,8 @@ pub struct TopK {
     k: usize,
     threshold: f32,
     buffer: Vec<Candidate>,
+    /// Scratch of [`drain_sorted`](Self::drain_sorted).
+    sorted: Vec<u64>,
 }
 
 impl TopK {
@@ -70,6 +81,7 @@ impl TopK {
             k,
             threshold: f32::INFINITY,
             buffer: Vec::new(),
+            sorted: Vec::new(),
         }
     }
 
@@ -118,11 +130,29 @@ impl TopK {
 
     /// The k best, in order; the buffer is then empty and may be used again.
     pub fn drain_sorted(&mut self, ids: &impl Ids, mut each: impl FnMut(usize, Candidate)) {
-        self.cut(ids);
-        self.buffer.sort_unstable_by(|a, b| compare(a, b, ids));
-        for (rank, candidate) in self.buffer.drain(..).enumerate() {
-            each(rank, candidate);
+        // Keys in the upper half, places in the lower: integers sort faster than the total order,
+        // which then only has to look at ties.
+        self.sorted.clear();
+        for (place, candidate) in self.buffer.iter().enumerate() {
+            let key = u64::from(ordered(candidate.key)) << 32;
+            self.sorted.push(key | place as u64);
         }
+        self.sorted.sort_unstable();
+        let mut rank = 0;
+        while rank < self.sorted.len().min(self.k) {
+            let key = self.sorted[rank] >> 32;
+            let ties = self.sorted[rank..].iter().take_while(|&&s| s >> 32 == key);
+            let end = rank + ties.count();
+            if end - rank > 1 {
+                let at = |s: &u64| &self.buffer[*s as u32 as usize];
+                self.sorted[rank..end].sort_unstable_by(|a, b| compare(at(a), at(b), ids));
+            }
+            for i in rank..end.min(self.k) {
+                each(i, self.buffer[self.sorted[i] as u32 as usize]);
+            }
+            rank = end;
+        }
+        self.buffer.clear();
         self.threshold = f32::INFINITY;
     }
 }

@@ -7,7 +7,7 @@
 // Tiles are arrays of registers, indexed in lockstep.
 #![allow(clippy::needless_range_loop)]
 
-use super::worker::{Group, Sink};
+use super::worker::{Group, Places, Sink};
 use crate::{
     rows::{
         PANEL,
@@ -16,59 +16,66 @@ use crate::{
     simd::Bf16,
 };
 use core::arch::x86_64::{
-    __m512, __m512bh, __m512i, _CMP_LE_OQ, _mm_loadu_si128, _mm512_add_ps, _mm512_broadcast_i32x4,
-    _mm512_castpd_ps, _mm512_castps_pd, _mm512_cmp_ps_mask, _mm512_dpbf16_ps, _mm512_fnmadd_ps,
-    _mm512_load_ps, _mm512_load_si512, _mm512_set1_ps, _mm512_setzero_ps, _mm512_storeu_ps,
-    _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, __m512bh, __m512i, _CMP_LE_OQ, _mm_loadu_si128, _mm512_add_epi64, _mm512_add_ps,
+    _mm512_broadcast_i32x4, _mm512_castpd_ps, _mm512_castps_pd, _mm512_cmp_ps_mask,
+    _mm512_dpbf16_ps, _mm512_fnmadd_ps, _mm512_load_ps, _mm512_load_si512, _mm512_mask_mov_ps,
+    _mm512_maskz_compress_epi64, _mm512_maskz_compress_ps, _mm512_reduce_min_ps,
+    _mm512_set1_epi64, _mm512_set1_ps, _mm512_setr_epi64, _mm512_setzero_ps, _mm512_storeu_ps,
+    _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 /// Queries that meet a panel at once.
 const TILE: usize = 6;
 
 /// Scans panels of high planes for all queries of a group.
-pub(super) fn scan<const L2: bool>(
+pub(super) fn scan<const L2: bool, K: Sink>(
     _proof: Bf16,
     panels: &[u16],
     norms: &[f32],
     group: &Group<'_>,
-    sink: &mut impl Sink,
+    sink: &mut K,
 ) {
     // SAFETY: the proof says that the processor has these instructions.
-    unsafe { by_queries::<L2>(panels, norms, group, sink) }
+    unsafe { by_queries::<L2, K>(panels, norms, group, sink) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn by_queries<const L2: bool>(
+fn by_queries<const L2: bool, K: Sink>(
     panels: &[u16],
     norms: &[f32],
     group: &Group<'_>,
-    sink: &mut impl Sink,
+    sink: &mut K,
 ) {
     let (whole, mut rest) = group.queries.as_chunks::<TILE>();
+    let mut ahead = group.ahead(whole.len());
     for queries in whole {
-        by_panels::<L2, TILE>(panels, norms, group, queries, sink);
+        ahead.by_ref().next().map(crate::simd::prefetch_far);
+        for &query in queries {
+            sink.prepare(query);
+        }
+        by_panels::<L2, TILE, K>(panels, norms, group, queries, sink);
     }
     while let Some((queries, tail)) = rest.split_first_chunk::<3>() {
-        by_panels::<L2, 3>(panels, norms, group, queries, sink);
+        by_panels::<L2, 3, K>(panels, norms, group, queries, sink);
         rest = tail;
     }
     if let Some((queries, tail)) = rest.split_first_chunk::<2>() {
-        by_panels::<L2, 2>(panels, norms, group, queries, sink);
+        by_panels::<L2, 2, K>(panels, norms, group, queries, sink);
         rest = tail;
     }
     if let Some((queries, _)) = rest.split_first_chunk::<1>() {
-        by_panels::<L2, 1>(panels, norms, group, queries, sink);
+        by_panels::<L2, 1, K>(panels, norms, group, queries, sink);
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn by_panels<const L2: bool, const N: usize>(
+fn by_panels<const L2: bool, const N: usize, K: Sink>(
     panels: &[u16],
     norms: &[f32],
     group: &Group<'_>,
     queries: &[u32; N],
-    sink: &mut impl Sink,
+    sink: &mut K,
 ) {
     let size = panel_size(group.d);
     let steps = group.d.div_ceil(PIECE);
@@ -80,6 +87,13 @@ fn by_panels<const L2: bool, const N: usize>(
     }
     let count = norms.len() / PANEL;
     assert_eq!(panels.len(), count * size, "whole panels");
+    let mut limits = [0.0; N];
+    if !K::ALL {
+        for n in 0..N {
+            limits[n] = sink.limit(queries[n]);
+        }
+    }
+    let mut queue = Queue::new();
     for panel in 0..count {
         // SAFETY: the panel lies within `panels`, which begins on a cache line as `size` is a
         // multiple of one; the queries hold `steps` pieces each (both asserted above).
@@ -87,22 +101,98 @@ fn by_panels<const L2: bool, const N: usize>(
         let at = panel * PANEL;
         // SAFETY: `norms` holds PANEL values a panel, aligned as the panels are.
         let norms = unsafe { _mm512_load_ps(norms[at..at + PANEL].as_ptr()) };
+        if !K::ALL && queue.len + N > QUEUE {
+            queue.drain(queries, sink);
+        }
         for n in 0..N {
             let key = if L2 {
                 _mm512_fnmadd_ps(sums[n], _mm512_set1_ps(2.0), norms)
             } else {
                 _mm512_sub_ps(_mm512_setzero_ps(), sums[n])
             };
-            let limit = _mm512_set1_ps(sink.limit(queries[n]));
-            let mask = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(key, limit);
-            if mask != 0 {
-                let mut keys = [0.0; PANEL];
-                // SAFETY: the array holds as many values as the register.
+            if K::ALL {
+                let keys = sink.keys(queries[n], at);
+                assert!(keys.len() >= PANEL, "room for a panel");
+                // SAFETY: there is room for the register.
                 unsafe { _mm512_storeu_ps(keys.as_mut_ptr(), key) };
-                sink.offer_masked(queries[n], at, &keys, u32::from(mask));
+                continue;
             }
+            let mask = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(key, _mm512_set1_ps(limits[n]));
+            queue.push(key, mask, n, at);
         }
     }
+    queue.drain(queries, sink);
+}
+
+/// Keys a queue holds.
+const QUEUE: usize = 64;
+
+/// Panels with survivors, put aside without a branch: whether a tile has any is hard to predict.
+struct Queue {
+    keys: [core::mem::MaybeUninit<__m512>; QUEUE],
+    /// Mask, place of the query in the tile, first row in the strip.
+    facts: [(u16, u16, u32); QUEUE],
+    len: usize,
+}
+
+impl Queue {
+    #[inline(always)]
+    fn new() -> Self {
+        Self {
+            keys: [const { core::mem::MaybeUninit::uninit() }; QUEUE],
+            facts: [(0, 0, 0); QUEUE],
+            len: 0,
+        }
+    }
+
+    /// Puts keys aside if the mask names any; there must be room.
+    #[inline(always)]
+    fn push(&mut self, keys: __m512, mask: u16, n: usize, at: usize) {
+        self.keys[self.len].write(keys);
+        self.facts[self.len] = (mask, n as u16, at as u32);
+        self.len += usize::from(mask != 0);
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    fn drain<const N: usize>(&mut self, queries: &[u32; N], sink: &mut impl Sink) {
+        let waiting = self.keys.iter().zip(&self.facts).take(self.len);
+        for (keys, &(mask, n, at)) in waiting {
+            // SAFETY: the first `len` keys were written by `push`.
+            let keys = unsafe { keys.assume_init_read() };
+            let query = queries[usize::from(n)];
+            sink.take(query, at as usize, |places| write(places, keys, mask));
+        }
+        self.len = 0;
+    }
+}
+
+/// Writes the survivors of a panel side by side.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn write(places: Places<'_>, keys: __m512, mask: u16) -> (usize, f32) {
+    let mask = mask & places.live as u16;
+    let packed = _mm512_maskz_compress_ps(mask, keys);
+    // A slot as u64: the list below, the place above (little-endian).
+    let first = u64::from(places.first.list) | u64::from(places.first.slot) << 32;
+    let first = _mm512_set1_epi64(first.cast_signed());
+    let low = _mm512_setr_epi64(0, 1 << 32, 2 << 32, 3 << 32, 4 << 32, 5 << 32, 6 << 32, 7 << 32);
+    let low = _mm512_add_epi64(first, low);
+    let high = _mm512_add_epi64(low, _mm512_set1_epi64(8 << 32));
+    let low = _mm512_maskz_compress_epi64(mask as u8, low);
+    let high = _mm512_maskz_compress_epi64((mask >> 8) as u8, high);
+    let below = (mask as u8).count_ones() as usize;
+    let at = places.at.as_mut_ptr();
+    // SAFETY: `keys` holds 16 values; `at` holds 16 slots of 8 bytes (`repr(C)`), of which the
+    // first store writes 8 and the second the 8 from `below <= 8` on.
+    unsafe {
+        _mm512_storeu_ps(places.keys.as_mut_ptr(), packed);
+        _mm512_storeu_si512(at.cast(), low);
+        _mm512_storeu_si512(at.add(below).cast(), high);
+    }
+    let infinity = _mm512_set1_ps(f32::INFINITY);
+    let best = _mm512_reduce_min_ps(_mm512_mask_mov_ps(infinity, mask, keys));
+    (mask.count_ones() as usize, best)
 }
 
 /// Products of the 16 rows of a panel with N queries.

@@ -10,6 +10,7 @@ use super::{
     Best, ListsIds, Order, Problem, SKIP,
     queries::Queries,
     seeker::{self, Block, Seeker, Waiting},
+    table,
     worker::{Piece, Worker},
 };
 use crate::{
@@ -27,6 +28,8 @@ use rayon::prelude::*;
 const BLOCK_QUERIES: usize = 4096;
 /// Queries per block where lists come from cache anyway.
 const SMALL_BLOCK_QUERIES: usize = 512;
+/// Queries one thread takes at once where all read one small table.
+const TABLE_QUERIES: usize = 1024;
 /// Bytes of lists that count as cached.
 const CACHED_BYTES: usize = 2 << 20;
 /// Bytes of buffers, over all workers.
@@ -76,6 +79,29 @@ pub fn scan(
     } else {
         rayon::current_num_threads()
     };
+    if table::fits(problem, nprobe) {
+        let share = nq.div_ceil(4 * threads).clamp(1, TABLE_QUERIES);
+        let answer = |(part, (distances, labels)): (usize, (&mut [f32], &mut [i64]))| {
+            let range = part * share..(part * share + share).min(nq);
+            table::scan(problem, range.clone(), &probes[range], isa, distances, labels)
+        };
+        let distances = &mut best.distances;
+        let add = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
+        let (reads, reranked) = if threads > 1 {
+            let places = distances.par_chunks_mut(share * k);
+            let places = places.zip(best.labels.par_chunks_mut(share * k));
+            places.enumerate().map(answer).reduce(|| (0, 0), add)
+        } else {
+            let places = distances.chunks_mut(share * k);
+            let places = places.zip(best.labels.chunks_mut(share * k));
+            places.enumerate().map(answer).fold((0, 0), add)
+        };
+        let rows = problem.lists[0].len() as u64;
+        best.rows_reranked = reranked;
+        best.lists_scanned = if rows > 0 { reads } else { 0 };
+        best.rows_scanned = reads * rows;
+        return Ok(best);
+    }
     let bytes: usize = problem.lists.iter().map(|list| list.rows().bytes()).sum();
     let buffer = seeker::capacity(k) * (size_of::<f32>() + size_of::<Slot>());
     let limit = (BUFFER_BYTES / threads / buffer).max(1);
@@ -168,8 +194,12 @@ impl Job<'_> {
         let next = AtomicUsize::new(0);
         let scan = |_| {
             let mut worker = Worker::new(&block, n);
-            while let Some(piece) = work.pieces.get(next.fetch_add(1, Relaxed)) {
-                worker.scan(piece, &work.members[piece.members.clone()]);
+            let take = || work.pieces.get(next.fetch_add(1, Relaxed));
+            let mut piece = take();
+            while let Some(now) = piece {
+                // Known early, so that its first rows can be asked for.
+                piece = take();
+                worker.scan(now, &work.members[now.members.clone()], piece);
             }
             (worker.seekers, worker.reranked)
         };

@@ -17,6 +17,7 @@ mod queries;
 pub mod reference;
 mod rerank;
 mod seeker;
+mod table;
 mod tile;
 mod worker;
 

@@ -160,8 +160,10 @@ impl WithSimd for Prepare<'_> {
         for (i, row) in self.rows.chunks_exact(d).enumerate() {
             let full = &mut self.full[i * self.stride..][..self.stride];
             full[..d].copy_from_slice(row);
-            // A NaN or an infinity makes this sum NaN.
-            let searchable = full.iter().fold(0.0_f32, |sum, x| sum + x * 0.0) == 0.0;
+            let infinite = f32::INFINITY.to_bits();
+            let searchable = full.iter().fold(0, |any, x| {
+                any | u32::from(x.to_bits() & infinite == infinite)
+            }) == 0;
             let norm2 = distance::norm2(full);
             let mut error2 = None;
             if self.half_stride > 0 && searchable {

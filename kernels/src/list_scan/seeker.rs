@@ -70,8 +70,10 @@ impl<'a> Block<'a> {
 /// One worker's finds for one query.
 #[derive(Debug, Clone)]
 pub(super) struct Seeker {
+    /// Filter keys of the waiting rows, the first `waiting` of `capacity + PANEL` places.
     keys: Vec<f32>,
     at: Vec<Slot>,
+    waiting: usize,
     settled: Option<Box<TopK>>,
     crowded: u8,
     /// Whether exact values are compared, without the filter.
@@ -85,6 +87,7 @@ impl Seeker {
         Self {
             keys: Vec::new(),
             at: Vec::new(),
+            waiting: 0,
             settled: None,
             crowded: 0,
             unfiltered: block.queries.facts(query).error.is_infinite(),
@@ -92,42 +95,44 @@ impl Seeker {
         }
     }
 
-    /// Takes the rows of a panel that `mask` names; `keys` are the panel's. Returns how many rows
-    /// were compared exactly.
-    pub fn offer(
-        &mut self,
-        block: &Block<'_>,
-        query: usize,
-        first: Slot,
-        keys: &[f32; PANEL],
-        mut mask: u32,
-    ) -> u64 {
-        let capacity = capacity(block.problem.k);
-        if self.keys.capacity() == 0 {
-            self.keys.reserve_exact(capacity);
-            self.at.reserve_exact(capacity);
+    /// Asks for the cache lines the next rows will be written to.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        crate::simd::prefetch(self.keys.as_ptr().wrapping_add(self.waiting));
+        let at = self.at.as_ptr().wrapping_add(self.waiting);
+        crate::simd::prefetch(at);
+        crate::simd::prefetch(at.wrapping_add(8));
+    }
+
+    /// Where the next [`PANEL`] rows may be written, before [`took`](Self::took) is called.
+    #[inline(always)]
+    pub fn places(&mut self, k: usize) -> (&mut [f32; PANEL], &mut [Slot; PANEL]) {
+        if self.keys.is_empty() {
+            self.keys.resize(capacity(k) + PANEL, 0.0);
+            self.at.resize(capacity(k) + PANEL, Slot::NONE);
         }
-        let mut settled = 0;
-        let mut best = f32::INFINITY;
-        while mask != 0 {
-            let place = mask.trailing_zeros();
-            mask &= mask - 1;
-            let key = keys[place as usize];
-            best = best.min(key);
-            self.keys.push(key);
-            self.at.push(Slot {
-                list: first.list,
-                slot: first.slot + place,
-            });
-            if self.keys.len() == capacity {
-                settled += self.make_room(block, query);
-            }
+        let keys = self.keys[self.waiting..].first_chunk_mut();
+        let at = self.at[self.waiting..].first_chunk_mut();
+        match (keys, at) {
+            (Some(keys), Some(at)) => (keys, at),
+            _ => unreachable!("took() leaves room for a panel"),
         }
+    }
+
+    /// Counts what was written, the smallest key of which is `best`; makes room when the buffer
+    /// is full. Returns how many rows were compared exactly.
+    #[inline(always)]
+    pub fn took(&mut self, block: &Block<'_>, query: usize, rows: usize, best: f32) -> u64 {
+        self.waiting += rows;
         if block.problem.k == 1 && !self.unfiltered {
             // The best so far is known without waiting for a full buffer.
             block.lower(query, self.reach(block, query, best));
         }
-        settled
+        if self.waiting >= capacity(block.problem.k) {
+            self.make_room(block, query)
+        } else {
+            0
+        }
     }
 
     /// The limit that follows from a filter key among whose equals or betters there are k.
@@ -135,12 +140,13 @@ impl Seeker {
         round_up(f64::from(kth) + 2.0 * block.queries.facts(query).error)
     }
 
+    #[inline(never)]
     fn make_room(&mut self, block: &Block<'_>, query: usize) -> u64 {
         if self.unfiltered {
             return self.settle(block, query);
         }
         self.cut(block, query);
-        if self.keys.len() <= capacity(block.problem.k) * 7 / 8 {
+        if self.waiting <= capacity(block.problem.k) * 7 / 8 {
             return 0;
         }
         let rows = self.settle(block, query);
@@ -152,9 +158,9 @@ impl Seeker {
     /// Lowers the limit by what the buffer holds and drops what lies above.
     fn cut(&mut self, block: &Block<'_>, query: usize) {
         let k = block.problem.k;
-        let limit = if self.keys.len() >= k {
+        let limit = if self.waiting >= k {
             let kth = block.isa.run(KthBound {
-                keys: &self.keys,
+                keys: &self.keys[..self.waiting],
                 k,
             });
             block.lower(query, self.reach(block, query, kth))
@@ -162,31 +168,29 @@ impl Seeker {
             block.limit(query)
         };
         let mut kept = 0;
-        for i in 0..self.keys.len() {
+        for i in 0..self.waiting {
             self.keys[kept] = self.keys[i];
             self.at[kept] = self.at[i];
             kept += usize::from(self.keys[i] <= limit);
         }
-        self.keys.truncate(kept);
-        self.at.truncate(kept);
+        self.waiting = kept;
     }
 
     /// Compares every waiting row exactly and keeps the k best; returns how many rows it were.
     fn settle(&mut self, block: &Block<'_>, query: usize) -> u64 {
         let problem = block.problem;
         let ids = ListsIds(problem.lists);
-        let rows = self.at.len() as u64;
+        let rows = self.waiting as u64;
         let top = self
             .settled
             .get_or_insert_with(|| Box::new(TopK::new(problem.k)));
         block.isa.run(Exact {
             problem,
             query: block.queries.full(query),
-            rows: &self.at,
+            rows: &self.at[..self.waiting],
             top,
         });
-        self.keys.clear();
-        self.at.clear();
+        self.waiting = 0;
         top.tighten(&ids);
         let kth = top.threshold();
         let facts = block.queries.facts(query);
@@ -222,10 +226,10 @@ pub(super) fn finish<'s>(
             top.absorb(settled, &ids);
         }
         if seeker.unfiltered {
-            rows.unfiltered.append(&mut seeker.at);
+            rows.unfiltered.extend(&seeker.at[..seeker.waiting]);
         } else {
-            rows.keys.append(&mut seeker.keys);
-            rows.at.append(&mut seeker.at);
+            rows.keys.extend(&seeker.keys[..seeker.waiting]);
+            rows.at.extend(&seeker.at[..seeker.waiting]);
         }
     }
     let limit = if rows.keys.len() > problem.k {
@@ -257,18 +261,21 @@ const AHEAD: usize = 8;
 #[inline(always)]
 pub(super) fn exact(problem: &Problem<'_>, query: &[f32], rows: &[Slot], top: &mut TopK) {
     let ids = ListsIds(problem.lists);
-    let fetch = |at: &Slot| {
+    for at in &rows[..AHEAD.min(rows.len())] {
         let rows = problem.lists[at.list as usize].rows();
         rows.prefetch_row(at.slot as usize);
-    };
-    rows.iter().take(AHEAD).for_each(fetch);
+    }
     let mut row = Row::new(problem.d);
     for (i, &at) in rows.iter().enumerate() {
         if let Some(next) = rows.get(i + AHEAD) {
-            fetch(next);
+            let rows = problem.lists[next.list as usize].rows();
+            rows.prefetch_row(next.slot as usize);
         }
-        let row = row.read(problem, at);
-        let key = distance::key(problem.metric, query, row);
+        let rows = problem.lists[at.list as usize].rows();
+        let key = match rows.row(at.slot as usize) {
+            Some(row) => distance::key(problem.metric, query, row),
+            None => distance::key(problem.metric, query, row.read(problem, at)),
+        };
         top.push(Candidate { key, at }, &ids);
     }
 }
@@ -343,17 +350,36 @@ impl WithSimd for KthBound<'_> {
     }
 }
 
+/// The smallest and the largest of some keys, none of which is NaN.
+#[inline(always)]
+fn range(keys: &[f32]) -> (f32, f32) {
+    let (mut low, mut high) = ([f32::INFINITY; PANEL], [f32::NEG_INFINITY; PANEL]);
+    let (chunks, rest) = keys.as_chunks::<PANEL>();
+    for chunk in chunks {
+        for lane in 0..PANEL {
+            low[lane] = if chunk[lane] < low[lane] { chunk[lane] } else { low[lane] };
+            high[lane] = if chunk[lane] > high[lane] { chunk[lane] } else { high[lane] };
+        }
+    }
+    for &key in rest {
+        low[0] = low[0].min(key);
+        high[0] = high[0].max(key);
+    }
+    let low = low.into_iter().fold(f32::INFINITY, f32::min);
+    let high = high.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    (low, high)
+}
+
 /// Halvings before a selection takes over.
 const HALVINGS: usize = 14;
 
 /// A value that at least `k` keys do not exceed and, when halving the range of keys finds one, at
 /// most `enough` do not. Keys are finite.
 #[inline(always)]
-fn kth_bound(keys: &[f32], k: usize, enough: usize) -> f32 {
-    let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-    for &key in keys {
-        low = low.min(key);
-        high = high.max(key);
+pub(super) fn kth_bound(keys: &[f32], k: usize, enough: usize) -> f32 {
+    let (mut low, mut high) = range(keys);
+    if k == 1 {
+        return low;
     }
     let mut count = keys.len();
     for _ in 0..HALVINGS {

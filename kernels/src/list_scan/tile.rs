@@ -22,82 +22,82 @@ pub(super) const EXACT_IP: u8 = 3;
 
 /// Scans panels, f32 `[n, d, PANEL]`, for all queries of a group.
 #[inline(always)]
-pub(super) fn scan<S: Simd, const KEY: u8>(
+pub(super) fn scan<S: Simd, const KEY: u8, K: Sink>(
     simd: S,
     panels: &[f32],
     norms: &[f32],
     group: &Group<'_>,
-    sink: &mut impl Sink,
+    sink: &mut K,
 ) {
     match PANEL / S::F32_LANES {
-        1 => by_queries::<S, KEY, 1, 4, 6>(simd, panels, norms, group, sink),
-        2 => by_queries::<S, KEY, 2, 1, 6>(simd, panels, norms, group, sink),
-        4 => by_queries::<S, KEY, 4, 1, 4>(simd, panels, norms, group, sink),
-        8 => by_queries::<S, KEY, 8, 1, 1>(simd, panels, norms, group, sink),
-        _ => by_queries::<S, KEY, 16, 1, 1>(simd, panels, norms, group, sink),
+        1 => by_queries::<S, KEY, 1, 4, 6, K>(simd, panels, norms, group, sink),
+        2 => by_queries::<S, KEY, 2, 1, 6, K>(simd, panels, norms, group, sink),
+        4 => by_queries::<S, KEY, 4, 1, 4, K>(simd, panels, norms, group, sink),
+        8 => by_queries::<S, KEY, 8, 1, 1, K>(simd, panels, norms, group, sink),
+        _ => by_queries::<S, KEY, 16, 1, 1, K>(simd, panels, norms, group, sink),
     }
 }
 
 /// Cuts the group into tiles of N queries, the rest into smaller ones.
 #[inline(always)]
-fn by_queries<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize>(
+fn by_queries<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize, K: Sink>(
     simd: S,
     panels: &[f32],
     norms: &[f32],
     group: &Group<'_>,
-    sink: &mut impl Sink,
+    sink: &mut K,
 ) {
     let (whole, mut rest) = group.queries.as_chunks::<N>();
     for queries in whole {
-        by_panels::<S, KEY, R, P, N>(simd, panels, norms, group, queries, sink);
+        by_panels::<S, KEY, R, P, N, K>(simd, panels, norms, group, queries, sink);
     }
     while let Some((queries, tail)) = rest.split_first_chunk::<4>() {
-        by_panels::<S, KEY, R, P, 4>(simd, panels, norms, group, queries, sink);
+        by_panels::<S, KEY, R, P, 4, K>(simd, panels, norms, group, queries, sink);
         rest = tail;
     }
     while let Some((queries, tail)) = rest.split_first_chunk::<2>() {
-        by_panels::<S, KEY, R, P, 2>(simd, panels, norms, group, queries, sink);
+        by_panels::<S, KEY, R, P, 2, K>(simd, panels, norms, group, queries, sink);
         rest = tail;
     }
     if let Some((queries, _)) = rest.split_first_chunk::<1>() {
-        by_panels::<S, KEY, R, P, 1>(simd, panels, norms, group, queries, sink);
+        by_panels::<S, KEY, R, P, 1, K>(simd, panels, norms, group, queries, sink);
     }
 }
 
 #[inline(always)]
-fn by_panels<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize>(
+fn by_panels<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize, K: Sink>(
     simd: S,
     panels: &[f32],
     norms: &[f32],
     group: &Group<'_>,
     queries: &[u32; N],
-    sink: &mut impl Sink,
+    sink: &mut K,
 ) {
     let size = PANEL * group.d;
     let (count, mut panel) = (norms.len() / PANEL, 0);
     while panel + P <= count {
         let at = panel * PANEL;
         let panels = &panels[panel * size..][..P * size];
-        tile::<S, KEY, R, P, N>(simd, panels, &norms[at..], group, queries, at, sink);
+        tile::<S, KEY, R, P, N, K>(simd, panels, &norms[at..], group, queries, at, sink);
         panel += P;
     }
     while panel < count {
         let at = panel * PANEL;
         let panels = &panels[panel * size..][..size];
-        tile::<S, KEY, R, 1, N>(simd, panels, &norms[at..], group, queries, at, sink);
+        tile::<S, KEY, R, 1, N, K>(simd, panels, &norms[at..], group, queries, at, sink);
         panel += 1;
     }
 }
 
 #[inline(always)]
-fn tile<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize>(
+fn tile<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize, K: Sink>(
     simd: S,
     panels: &[f32],
     norms: &[f32],
     group: &Group<'_>,
     queries: &[u32; N],
     at: usize,
-    sink: &mut impl Sink,
+    sink: &mut K,
 ) {
     let size = PANEL * group.d;
     let mut columns: [&[S::f32s]; P] = [&[]; P];
@@ -124,6 +124,13 @@ fn tile<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize>(
         }
     }
     for n in 0..N {
+        if K::ALL {
+            for p in 0..P {
+                let plain = plain::<S, R>(&keys[n][p]);
+                sink.keys(queries[n], at + p * PANEL).copy_from_slice(&plain);
+            }
+            continue;
+        }
         let limit = simd.splat_f32s(sink.limit(queries[n]));
         let mut any = false;
         for p in 0..P {

@@ -8,13 +8,14 @@ use crate::{
     Metric,
     order::Slot,
     rows::{Layout, PANEL, Rows},
+    simd::Isa,
 };
 use aligned_vec::{AVec, ConstAlign};
 use core::ops::Range;
 use pulp::{Simd, WithSimd};
 
 /// Bytes of a list that meet all their queries before the next: half of a 1 MiB L2.
-const STRIP_BYTES: usize = 512 << 10;
+const STRIP_BYTES: usize = 32 << 10;
 
 /// A run of panels of one list, and the queries that read it.
 #[derive(Debug, Clone)]
@@ -31,16 +32,59 @@ pub(super) struct Group<'a> {
     pub d: usize,
     /// Their places in the block.
     pub queries: &'a [u32],
+    /// What the worker will read next.
+    pub next: &'a [u8],
 }
 
-/// Where survivors of a tile go.
+impl<'a> Group<'a> {
+    /// What will be read next, in as many shares as there are tiles of queries, to be asked for
+    /// while they are at work; nothing for so few tiles that asking would take longer.
+    #[inline(always)]
+    pub fn ahead(&self, tiles: usize) -> core::slice::Chunks<'a, u8> {
+        let next = if tiles >= 4 { self.next } else { &[] };
+        next.chunks(next.len().div_ceil(tiles.max(1)).max(64))
+    }
+}
+
+/// Where the keys of a tile go.
 pub(super) trait Sink {
+    /// Whether every key is wanted (see [`keys`](Self::keys)), not only survivors.
+    const ALL: bool = false;
+
+    /// Where the keys of a panel that begins `at` rows into the strip are written, when all are
+    /// wanted.
+    fn keys(&mut self, query: u32, at: usize) -> &mut [f32] {
+        unreachable!("query {query}, row {at}: only survivors are wanted")
+    }
+
     /// The largest key worth offering.
-    fn limit(&self, query: u32) -> f32;
+    fn limit(&self, query: u32) -> f32 {
+        unreachable!("query {query}: every key is wanted")
+    }
+
+    /// Says that a query's survivors are about to come.
+    fn prepare(&self, _query: u32) {}
+
     /// Offers the keys of a panel that begins `at` rows into the strip.
-    fn offer(&mut self, query: u32, at: usize, keys: &[f32; PANEL]);
-    /// Offers the keys `mask` names.
-    fn offer_masked(&mut self, query: u32, at: usize, keys: &[f32; PANEL], mask: u32);
+    fn offer(&mut self, query: u32, at: usize, _keys: &[f32; PANEL]) {
+        unreachable!("query {query}, row {at}: every key is wanted")
+    }
+
+    /// Offers survivors that `write` writes itself: it is given the places to write to, and
+    /// returns how many it wrote and their smallest key.
+    fn take(&mut self, query: u32, at: usize, _write: impl FnOnce(Places<'_>) -> (usize, f32)) {
+        unreachable!("query {query}, row {at}: every key is wanted")
+    }
+}
+
+/// Where a tile writes survivors of a panel.
+pub(super) struct Places<'a> {
+    pub keys: &'a mut [f32; PANEL],
+    pub at: &'a mut [Slot; PANEL],
+    /// The panel's first row.
+    pub first: Slot,
+    /// Its rows that exist.
+    pub live: u32,
 }
 
 /// One worker of a block.
@@ -67,10 +111,10 @@ impl<'a> Worker<'a> {
     }
 
     /// Scans one piece for its `members`.
-    pub fn scan(&mut self, piece: &Piece, members: &[u32]) {
+    pub fn scan(&mut self, piece: &Piece, members: &[u32], next: Option<&Piece>) {
         let unfiltered = |&q: &u32| self.seekers[q as usize].unfiltered;
         if !members.iter().any(unfiltered) {
-            self.strips(piece, members, false);
+            self.strips(piece, members, false, next);
             return;
         }
         let mut filtered = core::mem::take(&mut self.filtered);
@@ -78,53 +122,57 @@ impl<'a> Worker<'a> {
         let (with, without) = members.iter().partition::<Vec<u32>, _>(|q| !unfiltered(q));
         filtered.clone_from(&with);
         exact.clone_from(&without);
-        self.strips(piece, &filtered, false);
-        self.strips(piece, &exact, true);
+        self.strips(piece, &filtered, false, None);
+        self.strips(piece, &exact, true, next);
         (self.filtered, self.unfiltered) = (filtered, exact);
     }
 
     /// Cuts the piece into strips that stay in cache while the group reads them.
-    fn strips(&mut self, piece: &Piece, queries: &[u32], exact: bool) {
+    fn strips(&mut self, piece: &Piece, queries: &[u32], exact: bool, next: Option<&Piece>) {
         if queries.is_empty() {
             return;
         }
         let rows = self.block.problem.lists[piece.list as usize].rows();
-        let panel_bytes = if self.widens(rows, exact) {
+        let panel_bytes = if widens(rows, exact, self.block.isa) {
             PANEL * rows.d() * size_of::<f32>()
         } else {
             rows.panel_bytes()
         };
         let step = (STRIP_BYTES / panel_bytes).max(4);
+        let bytes = |list: u32, panels: Range<usize>| {
+            let rows = self.block.problem.lists[list as usize].rows();
+            rows.filter_bytes(panels)
+        };
         let mut first = piece.panels.start;
         while first < piece.panels.end {
             let panels = first..(first + step).min(piece.panels.end);
             first = panels.end;
+            let next = if first < piece.panels.end {
+                bytes(piece.list, first..(first + step).min(piece.panels.end))
+            } else {
+                next.map_or(&[][..], |next| {
+                    let from = next.panels.start;
+                    bytes(next.list, from..(from + step).min(next.panels.end))
+                })
+            };
             let strip = Strip {
                 list: piece.list,
                 rows,
                 panels,
             };
-            self.strip(&strip, queries, exact);
+            self.strip(&strip, queries, exact, next);
         }
     }
 
-    fn widens(&self, rows: &Rows, exact: bool) -> bool {
-        rows.layout() != Layout::F32 && (exact || !self.block.isa.rounds_queries())
-    }
-
-    fn strip(&mut self, strip: &Strip<'_>, queries: &[u32], exact: bool) {
+    fn strip(&mut self, strip: &Strip<'_>, queries: &[u32], exact: bool, next: &[u8]) {
         let block = self.block;
         let group = Group {
             block,
             d: block.problem.d,
             queries,
+            next,
         };
-        let widen = self.widens(strip.rows, exact);
         let mut widened = core::mem::replace(&mut self.widened, AVec::new(64));
-        if widen {
-            widened.resize(strip.panels.len() * PANEL * group.d, 0.0);
-        }
-        let norms = strip.rows.norms(strip.panels.clone());
         let mut sink = StripSink {
             worker: self,
             list: strip.list,
@@ -132,52 +180,76 @@ impl<'a> Worker<'a> {
             rows: strip.rows.len(),
             exact,
         };
-        let metric = block.problem.metric;
-        #[cfg(target_arch = "x86_64")]
-        let bf16 = block.isa.bf16().filter(|_| !widen && strip.rows.layout() != Layout::F32);
-        #[cfg(target_arch = "x86_64")]
-        if let Some(bf16) = bf16 {
-            let high = strip.rows.high(strip.panels.clone());
-            match metric {
-                Metric::L2 => super::bf16::scan::<true>(bf16, high, norms, &group, &mut sink),
-                Metric::InnerProduct => {
-                    super::bf16::scan::<false>(bf16, high, norms, &group, &mut sink);
-                }
-            }
-            self.widened = widened;
-            return;
-        }
-        block.isa.run(Tiles {
-            strip,
-            widened: widen.then_some(&mut widened[..]),
-            norms,
-            group: &group,
-            exact,
-            metric,
-            sink: &mut sink,
-        });
+        scan_strip(strip, &group, exact, &mut widened, &mut sink);
         self.widened = widened;
     }
 }
 
-struct Strip<'a> {
-    list: u32,
-    rows: &'a Rows,
-    panels: Range<usize>,
+/// A run of panels of one list.
+pub(super) struct Strip<'a> {
+    pub list: u32,
+    pub rows: &'a Rows,
+    pub panels: Range<usize>,
+}
+
+/// Whether a tile reads panels that were written out as f32 first.
+fn widens(rows: &Rows, exact: bool, isa: Isa) -> bool {
+    rows.layout() != Layout::F32 && (exact || !isa.rounds_queries())
+}
+
+/// Runs the tile that fits over a strip, for all queries of a group; by exact values or those of
+/// the filter. `widened` is scratch.
+pub(super) fn scan_strip(
+    strip: &Strip<'_>,
+    group: &Group<'_>,
+    exact: bool,
+    widened: &mut AVec<f32, ConstAlign<64>>,
+    sink: &mut impl Sink,
+) {
+    if group.queries.is_empty() {
+        return;
+    }
+    let (isa, metric) = (group.block.isa, group.block.problem.metric);
+    let norms = strip.rows.norms(strip.panels.clone());
+    let widen = widens(strip.rows, exact, isa);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(bf16) = isa.bf16()
+        && !widen
+        && strip.rows.layout() != Layout::F32
+    {
+        let high = strip.rows.high(strip.panels.clone());
+        match metric {
+            Metric::L2 => super::bf16::scan::<true, _>(bf16, high, norms, group, sink),
+            Metric::InnerProduct => super::bf16::scan::<false, _>(bf16, high, norms, group, sink),
+        }
+        return;
+    }
+    if widen {
+        widened.resize(strip.panels.len() * PANEL * group.d, 0.0);
+    }
+    isa.run(Tiles {
+        strip,
+        widened: widen.then_some(&mut widened[..]),
+        norms,
+        group,
+        exact,
+        metric,
+        sink,
+    });
 }
 
 /// The f32 tile over a strip, widened first where it is not f32.
-struct Tiles<'a, 'w, 'b> {
+struct Tiles<'a, K> {
     strip: &'a Strip<'a>,
     widened: Option<&'a mut [f32]>,
     norms: &'a [f32],
     group: &'a Group<'a>,
     exact: bool,
     metric: Metric,
-    sink: &'a mut StripSink<'w, 'b>,
+    sink: &'a mut K,
 }
 
-impl WithSimd for Tiles<'_, '_, '_> {
+impl<K: Sink> WithSimd for Tiles<'_, K> {
     type Output = ();
 
     #[inline(always)]
@@ -185,6 +257,7 @@ impl WithSimd for Tiles<'_, '_, '_> {
         let panels = self.strip.panels.clone();
         let panels: &[f32] = match self.widened {
             Some(widened) => {
+                let widened = &mut widened[..panels.len() * PANEL * self.group.d];
                 self.strip.rows.widen(panels, self.exact, widened);
                 widened
             }
@@ -192,13 +265,13 @@ impl WithSimd for Tiles<'_, '_, '_> {
         };
         let (norms, group, sink) = (self.norms, self.group, self.sink);
         match (self.metric, self.exact) {
-            (Metric::L2, false) => tile::scan::<S, FILTER_L2>(simd, panels, norms, group, sink),
+            (Metric::L2, false) => tile::scan::<S, FILTER_L2, K>(simd, panels, norms, group, sink),
             (Metric::InnerProduct, false) => {
-                tile::scan::<S, FILTER_IP>(simd, panels, norms, group, sink);
+                tile::scan::<S, FILTER_IP, K>(simd, panels, norms, group, sink);
             }
-            (Metric::L2, true) => tile::scan::<S, EXACT_L2>(simd, panels, norms, group, sink),
+            (Metric::L2, true) => tile::scan::<S, EXACT_L2, K>(simd, panels, norms, group, sink),
             (Metric::InnerProduct, true) => {
-                tile::scan::<S, EXACT_IP>(simd, panels, norms, group, sink);
+                tile::scan::<S, EXACT_IP, K>(simd, panels, norms, group, sink);
             }
         }
     }
@@ -224,6 +297,11 @@ impl Sink for StripSink<'_, '_> {
         }
     }
 
+    #[inline(always)]
+    fn prepare(&self, query: u32) {
+        self.worker.seekers[query as usize].prefetch();
+    }
+
     #[inline(never)]
     fn offer(&mut self, query: u32, at: usize, keys: &[f32; PANEL]) {
         let limit = self.limit(query);
@@ -233,22 +311,44 @@ impl Sink for StripSink<'_, '_> {
             let pass = key <= limit || self.exact && !key.is_finite();
             mask |= u32::from(pass) << place;
         }
-        if mask != 0 {
-            self.offer_masked(query, at, keys, mask);
+        if mask == 0 {
+            return;
         }
+        self.take(query, at, |places| {
+            let mut mask = mask & places.live;
+            let (mut taken, mut best) = (0, f32::INFINITY);
+            while mask != 0 {
+                let place = mask.trailing_zeros();
+                mask &= mask - 1;
+                let key = keys[place as usize];
+                best = best.min(key);
+                places.keys[taken] = key;
+                places.at[taken] = Slot {
+                    slot: places.first.slot + place,
+                    ..places.first
+                };
+                taken += 1;
+            }
+            (taken, best)
+        });
     }
 
-    #[inline(never)]
-    fn offer_masked(&mut self, query: u32, at: usize, keys: &[f32; PANEL], mask: u32) {
+    #[inline(always)]
+    fn take(&mut self, query: u32, at: usize, write: impl FnOnce(Places<'_>) -> (usize, f32)) {
         let first = self.first + at;
         let live = PANEL.min(self.rows - first);
-        let mask = mask & ((1_u32 << live) - 1);
         let worker = &mut *self.worker;
-        let slot = Slot {
-            list: self.list,
-            slot: first as u32,
-        };
         let seeker = &mut worker.seekers[query as usize];
-        worker.reranked += seeker.offer(worker.block, query as usize, slot, keys, mask);
+        let (keys, slots) = seeker.places(worker.block.problem.k);
+        let (taken, best) = write(Places {
+            keys,
+            at: slots,
+            first: Slot {
+                list: self.list,
+                slot: first as u32,
+            },
+            live: (1 << live) - 1,
+        });
+        worker.reranked += seeker.took(worker.block, query as usize, taken, best);
     }
 }

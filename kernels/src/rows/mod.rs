@@ -15,10 +15,11 @@
 
 pub(crate) mod planes;
 
-use crate::{bound::Extent, distance};
+use crate::{bound::Extent, distance, simd::Isa};
 use aligned_vec::{AVec, ConstAlign};
 use core::{fmt, ops::Range, str::FromStr};
 use planes::{PIECE, SUBPANELS};
+use pulp::{Simd, WithSimd};
 use serde::{Deserialize, Serialize};
 
 /// Rows per panel: one AVX-512 register of f32.
@@ -173,6 +174,14 @@ impl Rows {
         &self.full[panels.start * size..panels.end * size]
     }
 
+    /// What a filter reads of some panels.
+    pub(crate) fn filter_bytes(&self, panels: Range<usize>) -> &[u8] {
+        match self.layout {
+            Layout::Planes | Layout::Copy => bytemuck::cast_slice(self.high(panels)),
+            Layout::F32 => bytemuck::cast_slice(self.f32_panels(panels)),
+        }
+    }
+
     /// Bytes a filter reads of one panel.
     pub(crate) fn panel_bytes(&self) -> usize {
         match self.layout {
@@ -209,6 +218,11 @@ impl Rows {
     /// When `row` does not have `d` components.
     pub fn push(&mut self, row: &[f32]) {
         assert_eq!(row.len(), self.d, "a row must have d components");
+        Isa::detect().run(Push { rows: self, row });
+    }
+
+    #[inline(always)]
+    fn push_row(&mut self, row: &[f32]) {
         let (panel, place) = (self.len / PANEL, self.len % PANEL);
         self.reserve(1);
         if place == 0 {
@@ -252,6 +266,13 @@ impl Rows {
         };
         self.extent.grow(self.d, wide, error2);
         self.len += 1;
+    }
+
+    /// Row `slot` where it lies, if it lies there as it is and needs no padding.
+    #[inline(always)]
+    pub(crate) fn row(&self, slot: usize) -> Option<&[f32]> {
+        let whole = self.layout == Layout::Copy && self.d.is_multiple_of(distance::LANES);
+        whole.then(|| &self.full[slot * self.d..][..self.d])
     }
 
     /// Copies row `slot` into the first `d` places of `out`.
@@ -331,6 +352,21 @@ impl Rows {
                 }
             }
         }
+    }
+}
+
+/// A push compiled for an instruction set.
+struct Push<'a> {
+    rows: &'a mut Rows,
+    row: &'a [f32],
+}
+
+impl WithSimd for Push<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        self.rows.push_row(self.row);
     }
 }
 

@@ -61,12 +61,18 @@ pub(crate) fn has_low(row: &[f32]) -> bool {
 /// The squared length of what rounding takes from a row, summed in f32.
 #[inline(always)]
 pub(crate) fn error2(row: &[f32]) -> f32 {
-    let mut errors = [0.0_f32; PIECE];
-    for piece in row.chunks(PIECE) {
-        for (error, &x) in errors.iter_mut().zip(piece) {
-            let lost = x - filtered(x);
-            *error += lost * lost;
+    const LANES: usize = 16;
+    let mut errors = [0.0_f32; LANES];
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            let lost = chunk[lane] - filtered(chunk[lane]);
+            errors[lane] += lost * lost;
         }
+    }
+    for (error, &x) in errors.iter_mut().zip(rest) {
+        let lost = x - filtered(x);
+        *error += lost * lost;
     }
     errors.iter().sum()
 }

@@ -6,6 +6,7 @@
 //! the order fixed in [`crate::distance`] and use fused multiply-add everywhere (in software where
 //! the processor has none).
 
+use crate::rows::{PANEL, planes};
 use pulp::{Scalar, Simd, WithSimd};
 use std::sync::OnceLock;
 
@@ -117,6 +118,28 @@ impl Isa {
         return self.bf16().is_some();
         #[cfg(not(target_arch = "x86_64"))]
         false
+    }
+
+    /// [`planes::widen_step`] by the instructions at hand.
+    #[inline(always)]
+    pub(crate) fn widen(
+        self,
+        panel: &[u16],
+        steps: usize,
+        step: usize,
+        out: &mut [f32; planes::PIECE * PANEL],
+    ) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this value says that the processor has AVX2.
+            Kind::Avx2(_) => unsafe { planes::widen_step_avx2(panel, steps, step, out) },
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this value says that the processor has AVX-512F and AVX-512BW.
+            Kind::Avx512(_) | Kind::Avx512Bf16(..) => unsafe {
+                planes::widen_step_avx512(panel, steps, step, out);
+            },
+            _ => planes::widen_step(panel, steps, step, out),
+        }
     }
 
     /// Runs `op` compiled for this instruction set.

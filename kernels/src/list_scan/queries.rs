@@ -4,7 +4,7 @@ use super::Problem;
 use crate::{
     bound::{Extent, Reach},
     distance,
-    rows::planes,
+    rows::{Layout, planes},
     simd::Isa,
 };
 use aligned_vec::{AVec, ConstAlign};
@@ -54,7 +54,9 @@ impl Queries {
         let n = range.len();
         let d = problem.d;
         let stride = distance::padded(d);
-        let half_stride = if isa.rounds_queries() {
+        let rounds = isa.rounds_queries()
+            && (problem.lists.iter()).any(|list| list.rows().layout() != Layout::F32);
+        let half_stride = if rounds {
             d.next_multiple_of(planes::PIECE)
         } else {
             0

@@ -254,20 +254,21 @@ pub(super) struct Waiting {
     unfiltered: Vec<Slot>,
 }
 
-/// Rows ahead of the one compared whose cache lines are asked for.
-const AHEAD: usize = 8;
-
 /// Offers the exact keys of some rows to `top`. `query` is padded.
 #[inline(always)]
 pub(super) fn exact(problem: &Problem<'_>, query: &[f32], rows: &[Slot], top: &mut TopK) {
     let ids = ListsIds(problem.lists);
-    for at in &rows[..AHEAD.min(rows.len())] {
+    let ahead = rows.first().map_or(0, |at| {
+        let rows = problem.lists[at.list as usize].rows();
+        rows.rows_ahead()
+    });
+    for at in &rows[..ahead.min(rows.len())] {
         let rows = problem.lists[at.list as usize].rows();
         rows.prefetch_row(at.slot as usize);
     }
     let mut row = Row::new(problem.d);
     for (i, &at) in rows.iter().enumerate() {
-        if let Some(next) = rows.get(i + AHEAD) {
+        if let Some(next) = rows.get(i + ahead) {
             let rows = problem.lists[next.list as usize].rows();
             rows.prefetch_row(next.slot as usize);
         }

@@ -8,7 +8,7 @@ use super::{
     ListsIds, Problem,
     queries::Queries,
     seeker::{Block, exact, kth_bound},
-    worker::{Group, Sink, Strip, scan_strip},
+    worker::{Group, Scratch, Sink, Strip, scan_strip},
 };
 use crate::{
     bound::round_up,
@@ -68,7 +68,7 @@ pub(super) fn scan(
                 queries,
                 next: &[],
             };
-            let mut widened = AVec::new(64);
+            let mut scratch = Scratch::new();
             // A few panels at a time stay in the first cache while the queries read them.
             for panels in (0..rows.panels()).step_by(4) {
                 let strip = Strip {
@@ -81,7 +81,7 @@ pub(super) fn scan(
                     width,
                     first: panels * PANEL,
                 };
-                scan_strip(&strip, &group, exact, &mut widened, &mut sink);
+                scan_strip(&strip, &group, exact, &mut scratch, &mut sink);
             }
         }
         let at = (first - range.start) * k;

@@ -1,7 +1,7 @@
 //! The register tile over f32 panels: P panels of rows against N queries.
 //!
-//! Each query component is broadcast once and meets 16·P rows; a tile of keys is compared with the
-//! queries' limits in registers, and only survivors leave them. It ranks only: survivors are
+//! Each query component is broadcast once and meets 16·P rows. The keys of N queries with a strip
+//! are written down, then compared with the queries' limits. The tile ranks only: survivors are
 //! compared again, exactly.
 
 // Tiles are arrays of registers, indexed in lockstep.
@@ -27,14 +27,15 @@ pub(super) fn scan<S: Simd, const KEY: u8, K: Sink>(
     panels: &[f32],
     norms: &[f32],
     group: &Group<'_>,
+    scores: &mut [f32],
     sink: &mut K,
 ) {
     match PANEL / S::F32_LANES {
-        1 => by_queries::<S, KEY, 1, 4, 6, K>(simd, panels, norms, group, sink),
-        2 => by_queries::<S, KEY, 2, 1, 6, K>(simd, panels, norms, group, sink),
-        4 => by_queries::<S, KEY, 4, 1, 4, K>(simd, panels, norms, group, sink),
-        8 => by_queries::<S, KEY, 8, 1, 1, K>(simd, panels, norms, group, sink),
-        _ => by_queries::<S, KEY, 16, 1, 1, K>(simd, panels, norms, group, sink),
+        1 => by_queries::<S, KEY, 1, 4, 6, K>(simd, panels, norms, group, scores, sink),
+        2 => by_queries::<S, KEY, 2, 1, 6, K>(simd, panels, norms, group, scores, sink),
+        4 => by_queries::<S, KEY, 4, 1, 4, K>(simd, panels, norms, group, scores, sink),
+        8 => by_queries::<S, KEY, 8, 1, 1, K>(simd, panels, norms, group, scores, sink),
+        _ => by_queries::<S, KEY, 16, 1, 1, K>(simd, panels, norms, group, scores, sink),
     }
 }
 
@@ -45,22 +46,23 @@ fn by_queries<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: u
     panels: &[f32],
     norms: &[f32],
     group: &Group<'_>,
+    scores: &mut [f32],
     sink: &mut K,
 ) {
     let (whole, mut rest) = group.queries.as_chunks::<N>();
     for queries in whole {
-        by_panels::<S, KEY, R, P, N, K>(simd, panels, norms, group, queries, sink);
+        by_panels::<S, KEY, R, P, N, K>(simd, panels, norms, group, queries, scores, sink);
     }
     while let Some((queries, tail)) = rest.split_first_chunk::<4>() {
-        by_panels::<S, KEY, R, P, 4, K>(simd, panels, norms, group, queries, sink);
+        by_panels::<S, KEY, R, P, 4, K>(simd, panels, norms, group, queries, scores, sink);
         rest = tail;
     }
     while let Some((queries, tail)) = rest.split_first_chunk::<2>() {
-        by_panels::<S, KEY, R, P, 2, K>(simd, panels, norms, group, queries, sink);
+        by_panels::<S, KEY, R, P, 2, K>(simd, panels, norms, group, queries, scores, sink);
         rest = tail;
     }
     if let Some((queries, _)) = rest.split_first_chunk::<1>() {
-        by_panels::<S, KEY, R, P, 1, K>(simd, panels, norms, group, queries, sink);
+        by_panels::<S, KEY, R, P, 1, K>(simd, panels, norms, group, queries, scores, sink);
     }
 }
 
@@ -71,6 +73,7 @@ fn by_panels<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: us
     norms: &[f32],
     group: &Group<'_>,
     queries: &[u32; N],
+    scores: &mut [f32],
     sink: &mut K,
 ) {
     let size = PANEL * group.d;
@@ -78,14 +81,32 @@ fn by_panels<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: us
     while panel + P <= count {
         let at = panel * PANEL;
         let panels = &panels[panel * size..][..P * size];
-        tile::<S, KEY, R, P, N, K>(simd, panels, &norms[at..], group, queries, at, sink);
+        tile::<S, KEY, R, P, N, K>(simd, panels, &norms[at..], group, queries, (at, count), scores, sink);
         panel += P;
     }
     while panel < count {
         let at = panel * PANEL;
         let panels = &panels[panel * size..][..size];
-        tile::<S, KEY, R, 1, N, K>(simd, panels, &norms[at..], group, queries, at, sink);
+        tile::<S, KEY, R, 1, N, K>(simd, panels, &norms[at..], group, queries, (at, count), scores, sink);
         panel += 1;
+    }
+    if K::ALL {
+        return;
+    }
+    let rows = count * PANEL;
+    for n in 0..N {
+        let limit = simd.splat_f32s(sink.limit(queries[n]));
+        let (scores, _) = scores[n * rows..][..rows].as_chunks::<PANEL>();
+        for (panel, scores) in scores.iter().enumerate() {
+            let keys = S::as_simd_f32s(scores).0;
+            let mut any = false;
+            for r in 0..R {
+                any |= passes::<S, KEY>(simd, keys[r], limit);
+            }
+            if any {
+                sink.offer(queries[n], panel * PANEL, scores);
+            }
+        }
     }
 }
 
@@ -96,7 +117,8 @@ fn tile<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize, 
     norms: &[f32],
     group: &Group<'_>,
     queries: &[u32; N],
-    at: usize,
+    (at, strip): (usize, usize),
+    scores: &mut [f32],
     sink: &mut K,
 ) {
     let size = PANEL * group.d;
@@ -123,25 +145,20 @@ fn tile<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize, 
             }
         }
     }
+    // All keys are written down before any is looked at: a branch on them here would keep the
+    // accumulators in memory.
+    let rows = strip * PANEL;
     for n in 0..N {
-        if K::ALL {
-            for p in 0..P {
-                let plain = plain::<S, R>(&keys[n][p]);
-                sink.keys(queries[n], at + p * PANEL).copy_from_slice(&plain);
-            }
-            continue;
-        }
-        let limit = simd.splat_f32s(sink.limit(queries[n]));
-        let mut any = false;
         for p in 0..P {
+            let at = at + p * PANEL;
+            let out = if K::ALL {
+                sink.keys(queries[n], at)
+            } else {
+                &mut scores[n * rows + at..][..PANEL]
+            };
+            let out = S::as_mut_simd_f32s(out).0;
             for r in 0..R {
-                any |= passes::<S, KEY>(simd, keys[n][p][r], limit);
-            }
-        }
-        if any {
-            for p in 0..P {
-                let keys = plain::<S, R>(&keys[n][p]);
-                sink.offer(queries[n], at + p * PANEL, &keys);
+                out[r] = keys[n][p][r];
             }
         }
     }
@@ -194,14 +211,4 @@ fn products<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usi
         }
     }
     sum
-}
-
-/// The keys of one query and panel as plain numbers.
-#[inline(always)]
-fn plain<S: Simd, const R: usize>(keys: &[S::f32s; R]) -> [f32; PANEL] {
-    let mut plain = [0.0; PANEL];
-    for (lanes, &key) in plain.chunks_exact_mut(S::F32_LANES).zip(keys) {
-        lanes.copy_from_slice(bytemuck::cast_slice(core::slice::from_ref(&key)));
-    }
-    plain
 }

@@ -14,8 +14,11 @@ use aligned_vec::{AVec, ConstAlign};
 use core::ops::Range;
 use pulp::{Simd, WithSimd};
 
-/// Bytes of a list that meet all their queries before the next: half of a 1 MiB L2.
+/// Bytes of a list that meet all their queries before the next: most of a first-level cache.
 const STRIP_BYTES: usize = 32 << 10;
+
+/// Panels of a strip at most: the keys of a tile with it stay in the first cache.
+const STRIP_PANELS: usize = 32;
 
 /// A run of panels of one list, and the queries that read it.
 #[derive(Debug, Clone)]
@@ -93,7 +96,7 @@ pub(super) struct Worker<'a> {
     pub seekers: Vec<Seeker>,
     /// Rows compared exactly.
     pub reranked: u64,
-    widened: AVec<f32, ConstAlign<64>>,
+    scratch: Scratch,
     filtered: Vec<u32>,
     unfiltered: Vec<u32>,
 }
@@ -104,7 +107,7 @@ impl<'a> Worker<'a> {
             block,
             seekers: (0..queries).map(|i| Seeker::new(block, i)).collect(),
             reranked: 0,
-            widened: AVec::new(64),
+            scratch: Scratch::new(),
             filtered: Vec::new(),
             unfiltered: Vec::new(),
         }
@@ -138,7 +141,7 @@ impl<'a> Worker<'a> {
         } else {
             rows.panel_bytes()
         };
-        let step = (STRIP_BYTES / panel_bytes).max(4);
+        let step = (STRIP_BYTES / panel_bytes).clamp(4, STRIP_PANELS);
         let bytes = |list: u32, panels: Range<usize>| {
             let rows = self.block.problem.lists[list as usize].rows();
             rows.filter_bytes(panels)
@@ -172,7 +175,7 @@ impl<'a> Worker<'a> {
             queries,
             next,
         };
-        let mut widened = core::mem::replace(&mut self.widened, AVec::new(64));
+        let mut scratch = core::mem::replace(&mut self.scratch, Scratch::new());
         let mut sink = StripSink {
             worker: self,
             list: strip.list,
@@ -180,8 +183,28 @@ impl<'a> Worker<'a> {
             rows: strip.rows.len(),
             exact,
         };
-        scan_strip(strip, &group, exact, &mut widened, &mut sink);
-        self.widened = widened;
+        scan_strip(strip, &group, exact, &mut scratch, &mut sink);
+        self.scratch = scratch;
+    }
+}
+
+/// Queries of a tile at most.
+const TILE_QUERIES: usize = 6;
+
+/// What a tile writes on the way.
+pub(super) struct Scratch {
+    /// Panels as f32.
+    widened: AVec<f32, ConstAlign<64>>,
+    /// Keys of a tile's queries with a strip.
+    scores: AVec<f32, ConstAlign<64>>,
+}
+
+impl Scratch {
+    pub fn new() -> Self {
+        Self {
+            widened: AVec::new(64),
+            scores: AVec::new(64),
+        }
     }
 }
 
@@ -198,12 +221,12 @@ fn widens(rows: &Rows, exact: bool, isa: Isa) -> bool {
 }
 
 /// Runs the tile that fits over a strip, for all queries of a group; by exact values or those of
-/// the filter. `widened` is scratch.
+/// the filter.
 pub(super) fn scan_strip(
     strip: &Strip<'_>,
     group: &Group<'_>,
     exact: bool,
-    widened: &mut AVec<f32, ConstAlign<64>>,
+    scratch: &mut Scratch,
     sink: &mut impl Sink,
 ) {
     if group.queries.is_empty() {
@@ -224,12 +247,15 @@ pub(super) fn scan_strip(
         }
         return;
     }
+    let rows = strip.panels.len() * PANEL;
+    scratch.scores.resize(TILE_QUERIES * rows, 0.0);
     if widen {
-        widened.resize(strip.panels.len() * PANEL * group.d, 0.0);
+        scratch.widened.resize(rows * group.d, 0.0);
     }
     isa.run(Tiles {
         strip,
-        widened: widen.then_some(&mut widened[..]),
+        widened: widen.then_some(&mut scratch.widened[..]),
+        scores: &mut scratch.scores,
         norms,
         group,
         exact,
@@ -242,6 +268,7 @@ pub(super) fn scan_strip(
 struct Tiles<'a, K> {
     strip: &'a Strip<'a>,
     widened: Option<&'a mut [f32]>,
+    scores: &'a mut [f32],
     norms: &'a [f32],
     group: &'a Group<'a>,
     exact: bool,
@@ -257,21 +284,21 @@ impl<K: Sink> WithSimd for Tiles<'_, K> {
         let panels = self.strip.panels.clone();
         let panels: &[f32] = match self.widened {
             Some(widened) => {
-                let widened = &mut widened[..panels.len() * PANEL * self.group.d];
-                self.strip.rows.widen(panels, self.exact, widened);
+                let isa = self.group.block.isa;
+                self.strip.rows.widen(panels, self.exact, isa, widened);
                 widened
             }
             None => self.strip.rows.f32_panels(panels),
         };
-        let (norms, group, sink) = (self.norms, self.group, self.sink);
+        let (norms, group, scores, sink) = (self.norms, self.group, self.scores, self.sink);
         match (self.metric, self.exact) {
-            (Metric::L2, false) => tile::scan::<S, FILTER_L2, K>(simd, panels, norms, group, sink),
+            (Metric::L2, false) => tile::scan::<S, FILTER_L2, K>(simd, panels, norms, group, scores, sink),
             (Metric::InnerProduct, false) => {
-                tile::scan::<S, FILTER_IP, K>(simd, panels, norms, group, sink);
+                tile::scan::<S, FILTER_IP, K>(simd, panels, norms, group, scores, sink);
             }
-            (Metric::L2, true) => tile::scan::<S, EXACT_L2, K>(simd, panels, norms, group, sink),
+            (Metric::L2, true) => tile::scan::<S, EXACT_L2, K>(simd, panels, norms, group, scores, sink),
             (Metric::InnerProduct, true) => {
-                tile::scan::<S, EXACT_IP, K>(simd, panels, norms, group, sink);
+                tile::scan::<S, EXACT_IP, K>(simd, panels, norms, group, scores, sink);
             }
         }
     }
@@ -302,7 +329,7 @@ impl Sink for StripSink<'_, '_> {
         self.worker.seekers[query as usize].prefetch();
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn offer(&mut self, query: u32, at: usize, keys: &[f32; PANEL]) {
         let limit = self.limit(query);
         let mut mask = 0;

@@ -300,6 +300,15 @@ impl Rows {
         }
     }
 
+    /// How many rows ahead [`prefetch_row`](Self::prefetch_row) is worth asking: about 160 lines.
+    #[inline(always)]
+    pub(crate) fn rows_ahead(&self) -> usize {
+        match self.layout {
+            Layout::F32 => (128 / self.d).max(1),
+            Layout::Planes | Layout::Copy => 8,
+        }
+    }
+
     /// Asks for the cache lines [`copy_row`](Self::copy_row) will read.
     #[inline(always)]
     pub(crate) fn prefetch_row(&self, slot: usize) {
@@ -316,8 +325,8 @@ impl Rows {
                 let lines = (self.d * size_of::<f32>()).div_ceil(64) + 1;
                 prefetch(&self.full[slot * self.d..], lines);
             }
-            // A row touches as many lines as it has components: too many to ask for.
-            Layout::F32 => {}
+            // A row touches every line of its panel.
+            Layout::F32 => prefetch(self.f32_panels(slot / PANEL..slot / PANEL + 1), self.d),
         }
     }
 
@@ -325,11 +334,11 @@ impl Rows {
     ///
     /// Not for `F32`, whose panels already are that.
     #[inline(always)]
-    pub(crate) fn widen(&self, panels: Range<usize>, exact: bool, out: &mut [f32]) {
+    pub(crate) fn widen(&self, panels: Range<usize>, exact: bool, isa: Isa, out: &mut [f32]) {
         let size = planes::panel_size(self.d);
         for (panel, out) in panels.zip(out.chunks_exact_mut(PANEL * self.d)) {
             if !exact {
-                planes::widen(&self.high[panel * size..][..size], self.d, out);
+                planes::widen(&self.high[panel * size..][..size], self.d, isa, out);
                 continue;
             }
             let rows = PANEL.min(self.len - panel * PANEL);
@@ -429,9 +438,11 @@ mod tests {
                     .map(|i| (0..d).map(|t| pattern(i, t)).collect())
                     .collect();
                 values.iter().for_each(|row| rows.push(row));
-                for exact in [false, true] {
+                for (exact, isa) in [false, true].into_iter().flat_map(|exact| {
+                    Isa::available().into_iter().map(move |isa| (exact, isa))
+                }) {
                     let mut out = vec![7.0; 3 * PANEL * d];
-                    rows.widen(0..3, exact, &mut out);
+                    rows.widen(0..3, exact, isa, &mut out);
                     for (slot, row) in values.iter().enumerate() {
                         for (t, &x) in row.iter().enumerate() {
                             let found = out[(slot / PANEL * d + t) * PANEL + slot % PANEL];

@@ -12,6 +12,7 @@
 //! pieces. Low planes lie row by row, unpadded.
 
 use super::PANEL;
+use crate::simd::Isa;
 
 /// Sub-panels of a panel.
 pub(crate) const SUBPANELS: usize = 4;
@@ -124,18 +125,125 @@ pub(crate) fn read_row(panel: &[u16], place: usize, low: &[u16], out: &mut [f32]
 }
 
 /// Writes a panel of high planes as f32, `[d, PANEL]`.
-#[inline(always)]
-pub(crate) fn widen(panel: &[u16], d: usize, out: &mut [f32]) {
+pub(crate) fn widen(panel: &[u16], d: usize, isa: Isa, out: &mut [f32]) {
+    assert_eq!(panel.len(), panel_size(d), "a whole panel");
+    assert_eq!(out.len(), PANEL * d, "room for a panel");
     let steps = d.div_ceil(PIECE);
-    let (subpanels, _) = panel.as_chunks::<LINE>();
-    for (step, out) in out.chunks_mut(PIECE * PANEL).enumerate() {
-        for sub in 0..SUBPANELS {
-            let line = &subpanels[sub * steps + step];
-            for (t, out) in out.chunks_exact_mut(PANEL).enumerate() {
-                for group in 0..GROUP {
-                    out[group * SUBPANELS + sub] = wide(line[group * PIECE + t]);
-                }
+    let mut last = [0.0; PIECE * PANEL];
+    let (whole, rest) = out.as_chunks_mut::<{ PIECE * PANEL }>();
+    for (step, out) in whole.iter_mut().enumerate() {
+        isa.widen(panel, steps, step, out);
+    }
+    if !rest.is_empty() {
+        isa.widen(panel, steps, steps - 1, &mut last);
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+/// Step `step` of `steps` of [`widen`]: eight components of all rows.
+#[inline(always)]
+pub(crate) fn widen_step(panel: &[u16], steps: usize, step: usize, out: &mut [f32; PIECE * PANEL]) {
+    let (lines, _) = panel.as_chunks::<LINE>();
+    for sub in 0..SUBPANELS {
+        let line = &lines[sub * steps + step];
+        for (t, out) in out.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+            for group in 0..GROUP {
+                out[group * SUBPANELS + sub] = wide(line[group * PIECE + t]);
             }
+        }
+    }
+}
+
+/// [`widen_step`] with 256-bit registers.
+///
+/// Rows `s % 4` of a group of four lie in four lines; two rounds of interleaving bring the four
+/// values of one component side by side, a third with zeros makes them f32.
+///
+/// # Safety
+/// The processor has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+pub(crate) unsafe fn widen_step_avx2(
+    panel: &[u16],
+    steps: usize,
+    step: usize,
+    out: &mut [f32; PIECE * PANEL],
+) {
+    use core::arch::x86_64::{
+        _mm256_castsi256_ps, _mm256_loadu_si256, _mm256_setzero_si256, _mm256_storeu_ps,
+        _mm256_unpackhi_epi16, _mm256_unpackhi_epi32, _mm256_unpacklo_epi16,
+        _mm256_unpacklo_epi32,
+    };
+    let (lines, _) = panel.as_chunks::<LINE>();
+    let zero = _mm256_setzero_si256();
+    for half in 0..2 {
+        let line = |sub: usize| {
+            let line = &lines[sub * steps + step];
+            // SAFETY: half a line is the 32 bytes of a register.
+            unsafe { _mm256_loadu_si256(line[half * LINE / 2..].as_ptr().cast()) }
+        };
+        let (a, b, c, d) = (line(0), line(1), line(2), line(3));
+        let (ab, cd) = (_mm256_unpacklo_epi16(a, b), _mm256_unpacklo_epi16(c, d));
+        let (ab_high, cd_high) = (_mm256_unpackhi_epi16(a, b), _mm256_unpackhi_epi16(c, d));
+        let pairs = [
+            _mm256_unpacklo_epi32(ab, cd),
+            _mm256_unpackhi_epi32(ab, cd),
+            _mm256_unpacklo_epi32(ab_high, cd_high),
+            _mm256_unpackhi_epi32(ab_high, cd_high),
+        ];
+        for (i, pair) in pairs.into_iter().enumerate() {
+            let even = _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, pair));
+            let odd = _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, pair));
+            let at = 2 * i * PANEL + half * PANEL / 2;
+            // SAFETY: each store writes eight values, half a line of 16, within `out`.
+            unsafe {
+                _mm256_storeu_ps(out[at..at + 8].as_mut_ptr(), even);
+                _mm256_storeu_ps(out[at + PANEL..at + PANEL + 8].as_mut_ptr(), odd);
+            }
+        }
+    }
+}
+
+/// [`widen_step`] with 512-bit registers: as [`widen_step_avx2`], both halves at once.
+///
+/// # Safety
+/// The processor has AVX-512F and AVX-512BW.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) unsafe fn widen_step_avx512(
+    panel: &[u16],
+    steps: usize,
+    step: usize,
+    out: &mut [f32; PIECE * PANEL],
+) {
+    use core::arch::x86_64::{
+        _mm512_castsi512_ps, _mm512_loadu_si512, _mm512_setzero_si512, _mm512_storeu_ps,
+        _mm512_unpackhi_epi16, _mm512_unpackhi_epi32, _mm512_unpacklo_epi16,
+        _mm512_unpacklo_epi32,
+    };
+    let (lines, _) = panel.as_chunks::<LINE>();
+    let zero = _mm512_setzero_si512();
+    // SAFETY: a line is the 64 bytes of a register.
+    let line = |sub: usize| unsafe {
+        _mm512_loadu_si512(lines[sub * steps + step].as_ptr().cast())
+    };
+    let (a, b, c, d) = (line(0), line(1), line(2), line(3));
+    let (ab, cd) = (_mm512_unpacklo_epi16(a, b), _mm512_unpacklo_epi16(c, d));
+    let (ab_high, cd_high) = (_mm512_unpackhi_epi16(a, b), _mm512_unpackhi_epi16(c, d));
+    let pairs = [
+        _mm512_unpacklo_epi32(ab, cd),
+        _mm512_unpackhi_epi32(ab, cd),
+        _mm512_unpacklo_epi32(ab_high, cd_high),
+        _mm512_unpackhi_epi32(ab_high, cd_high),
+    ];
+    for (i, pair) in pairs.into_iter().enumerate() {
+        let even = _mm512_castsi512_ps(_mm512_unpacklo_epi16(zero, pair));
+        let odd = _mm512_castsi512_ps(_mm512_unpackhi_epi16(zero, pair));
+        let at = 2 * i * PANEL;
+        // SAFETY: each store writes one line of 16 values within `out`.
+        unsafe {
+            _mm512_storeu_ps(out[at..at + PANEL].as_mut_ptr(), even);
+            _mm512_storeu_ps(out[at + PANEL..at + 2 * PANEL].as_mut_ptr(), odd);
         }
     }
 }

@@ -208,7 +208,15 @@ fn scan(c: &mut Criterion) {
             } = *size;
             let shape = format!("{metric} d={d} nq={nq} nprobe={nprobe} k={k}");
             group.bench_function(BenchmarkId::new(isa.name(), shape), |b| {
-                b.iter(|| list_scan::scan(black_box(&problem), &lists.probes, nprobe, Order::ListMajor, isa));
+                b.iter(|| {
+                    list_scan::scan(
+                        black_box(&problem),
+                        &lists.probes,
+                        nprobe,
+                        Order::ListMajor,
+                        isa,
+                    )
+                });
             });
         }
     }

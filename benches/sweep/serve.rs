@@ -14,8 +14,8 @@ use crate::timing::ms_since;
 use crate::workload::tensor;
 use burn::tensor::{Tensor, TensorData};
 use burn_ivf::{
-    IndexFlat, IndexIvfFlat, IvfBackend, KMeansParams, Metric, SearchMode, SearchParams,
-    Storage, recall_at_k,
+    IndexFlat, IndexIvfFlat, IvfBackend, KMeansParams, Metric, SearchMode, SearchParams, Storage,
+    recall_at_k,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -8,7 +8,7 @@
 //!   them, without ever storing a score matrix. A flat index is one list, the coarse step is a
 //!   scan of the centroids, k-means assignment is the same with `k = 1`.
 //!
-//! [`rows`] is how lists store vectors, [`distance`] fixes the order of summation (so that every
+//! [`means`] sums rows for k-means. [`rows`] is how lists store vectors, [`distance`] fixes the order of summation (so that every
 //! path returns the same bits), `bound` says how far a filter may be off, [`order`] is the total
 //! order of results, [`simd`] the only place that looks at the instruction set.
 //!
@@ -31,6 +31,7 @@
 mod bound;
 pub mod distance;
 pub mod list_scan;
+pub mod means;
 mod metric;
 pub mod order;
 pub mod rows;

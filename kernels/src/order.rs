@@ -116,7 +116,11 @@ impl TopK {
     pub fn tighten(&mut self, ids: &impl Ids) {
         self.cut(ids);
         if self.buffer.len() == self.k {
-            let worst = self.buffer.iter().map(|c| c.key).fold(f32::NEG_INFINITY, f32::max);
+            let worst = self
+                .buffer
+                .iter()
+                .map(|c| c.key)
+                .fold(f32::NEG_INFINITY, f32::max);
             self.threshold = self.threshold.min(worst);
         }
     }

@@ -29,6 +29,11 @@ enum Kind {
     Neon(pulp::aarch64::Neon),
 }
 
+/// Proof that the processor has AVX2 and fused multiply-add.
+#[cfg(target_arch = "x86_64")]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2(());
+
 /// Proof that the processor has AVX-512 with dot products of bf16.
 #[cfg(target_arch = "x86_64")]
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +66,10 @@ impl Isa {
             let named = sets.iter().find(|isa| isa.name() == name);
             named.copied().unwrap_or_else(|| {
                 let names: Vec<_> = sets.iter().map(|isa| isa.name()).collect();
-                log::warn!("BURN_IVF_ISA={name}: this processor has {names:?}; taking {}", best.name());
+                log::warn!(
+                    "BURN_IVF_ISA={name}: this processor has {names:?}; taking {}",
+                    best.name()
+                );
                 best
             })
         })
@@ -108,6 +116,15 @@ impl Isa {
     pub(crate) fn bf16(self) -> Option<Bf16> {
         match self.0 {
             Kind::Avx512Bf16(_, bf16) => Some(bf16),
+            _ => None,
+        }
+    }
+
+    /// Proof of AVX2 where the filter is computed in f32.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn avx2(self) -> Option<Avx2> {
+        match self.0 {
+            Kind::Avx2(_) | Kind::Avx512(_) => Some(Avx2(())),
             _ => None,
         }
     }

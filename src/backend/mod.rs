@@ -31,6 +31,7 @@ use crate::{
 };
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
+pub(crate) use burn_ivf_kernels::means::add_rows;
 pub use burn_ivf_kernels::order::Slot;
 use std::sync::Arc;
 
@@ -74,6 +75,14 @@ pub trait IvfBackend: Backend {
         k: usize,
     ) -> Result<(Tensor<Self, 2>, Tensor<Self, 2, Int>)> {
         portable::select_k(scores, k)
+    }
+
+    /// Copies `rows`, f32 `[n, d]`, to the host, row-major. Blocks until they are computed.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn to_host(rows: Tensor<Self, 2>) -> Result<Vec<f32>> {
+        read(rows)
     }
 
     /// Whether no component of `rows`, f32 `[n, d]`, is NaN or infinite.
@@ -272,6 +281,11 @@ impl<B: Backend> Hits<B> {
         let best = burn_ivf_kernels::list_scan::Best::padding(metric, nq, k);
         Self::from_host(best, k, device)
     }
+}
+
+/// The instruction set of host code.
+pub(crate) fn isa() -> burn_ivf_kernels::simd::Isa {
+    burn_ivf_kernels::simd::Isa::detect()
 }
 
 /// The integer type of labels on a device: i64 where it has that type, else i32.

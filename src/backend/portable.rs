@@ -10,7 +10,9 @@
 //! * **Ranking** uses a matrix product on data centred per block, with a rigorous interval around
 //!   every score; all rows whose interval reaches the k-th best get exact keys.
 
-use super::{Hits, IvfBackend, ListStore, Probing, RowIds, Scan, Slot, exact_distance, read, select_rows};
+use super::{
+    Hits, IvfBackend, ListStore, Probing, RowIds, Scan, Slot, exact_distance, read, select_rows,
+};
 use crate::{error::Result, metric::Metric};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use burn_ivf_kernels::{
@@ -71,10 +73,7 @@ pub(crate) fn pieces(n: usize, size: usize) -> impl Iterator<Item = core::ops::R
 ///
 /// # Errors
 /// When the device cannot be read.
-pub fn list_scan<B: IvfBackend>(
-    scan: &Scan<'_, B>,
-    probing: &Probing<'_>,
-) -> Result<Hits<B>> {
+pub fn list_scan<B: IvfBackend>(scan: &Scan<'_, B>, probing: &Probing<'_>) -> Result<Hits<B>> {
     let (nq, k) = (scan.nq(), scan.k);
     let (probes, nprobe) = (probing.lists, probing.nprobe);
     let mut best = Best::padding(scan.metric, nq, k);

@@ -47,6 +47,10 @@ macro_rules! host_backend {
             host::select_k(scores, k)
         }
 
+        fn to_host(rows: Tensor<Self, 2>) -> Result<Vec<f32>> {
+            Ok(Self::with_slice(rows, <[f32]>::to_vec))
+        }
+
         fn all_finite(rows: Tensor<Self, 2>) -> Result<bool> {
             Ok(host::all_finite(rows))
         }
@@ -81,6 +85,10 @@ macro_rules! forward_to_inner {
         ) -> Result<(Tensor<Self, 2>, Tensor<Self, 2, Int>)> {
             let (values, columns) = <Self::Inner as IvfBackend>::select_k(Self::lower(scores), k)?;
             Ok((Self::lift(values), Self::lift_int(columns)))
+        }
+
+        fn to_host(rows: Tensor<Self, 2>) -> Result<Vec<f32>> {
+            <Self::Inner as IvfBackend>::to_host(Self::lower(rows))
         }
 
         fn all_finite(rows: Tensor<Self, 2>) -> Result<bool> {

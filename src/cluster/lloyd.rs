@@ -2,7 +2,7 @@
 
 use super::{KMeansParams, KMeansReport, Quantizer, init};
 use crate::{
-    backend::{IvfBackend, Keep, ListStore, read, read_int, select_rows},
+    backend::{IvfBackend, Keep, ListStore, add_rows, isa, read, read_int, select_rows},
     error::{Error, Result},
     metric::Metric,
 };
@@ -49,7 +49,7 @@ pub(crate) fn train<E: IvfBackend>(
         }
         x
     };
-    let points = read(x.clone())?;
+    let points = E::to_host(x.clone())?;
     check_finite(&points, d, "training vectors")?;
     if n == nlist && params.init_centroids.is_none() {
         let report = KMeansReport {
@@ -206,15 +206,7 @@ impl<E: IvfBackend> Lloyd<'_, E> {
             .zip(&members)
             .map(|(mean, members)| {
                 let mut sum = vec![0.0_f64; self.d];
-                let mut size = 0.0;
-                for &point in members {
-                    let weight = self.weights.map_or(1.0, |w| f64::from(w[point]));
-                    size += weight;
-                    let row = &self.points[point * self.d..(point + 1) * self.d];
-                    for (sum, &v) in sum.iter_mut().zip(row) {
-                        *sum += weight * f64::from(v);
-                    }
-                }
+                let size = add_rows(self.points, self.weights, members, &mut sum, isa());
                 if size > 0.0 {
                     for (mean, sum) in mean.iter_mut().zip(sum) {
                         *mean = (sum / size) as f32;

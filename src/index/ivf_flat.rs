@@ -255,7 +255,11 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             cluster::train(x, nlist, self.metric, &self.kmeans, self.settings.workspace)?;
         let data = TensorData::new(centroids, [nlist, self.d]);
         let centroids = Tensor::from_data(data, (&self.device, DType::F32));
-        self.trained = Some(Trained::new(centroids, self.settings.storage, &self.device)?);
+        self.trained = Some(Trained::new(
+            centroids,
+            self.settings.storage,
+            &self.device,
+        )?);
         Ok(report)
     }
 
@@ -338,8 +342,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     pub fn reset(&mut self) {
         if let Some(trained) = &mut self.trained {
             let nlist = trained.lists.nlist();
-            trained.lists =
-                InvertedLists::new(self.d, nlist, self.settings.storage, &self.device);
+            trained.lists = InvertedLists::new(self.d, nlist, self.settings.storage, &self.device);
         }
     }
 

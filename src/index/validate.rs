@@ -1,7 +1,7 @@
 //! Checks of what callers pass. On the way in, tensors go to the inner backend as f32.
 
 use crate::{
-    backend::{IvfBackend, label_dtype, read},
+    backend::{IvfBackend, label_dtype},
     cluster::check_finite,
     error::{Error, Result},
     params::Storage,
@@ -50,7 +50,7 @@ pub(super) fn stored<B: IvfBackend>(
     let x = vectors::<B>(x, d, device, what)?;
     // Rows are looked at one by one only when something is wrong.
     if x.dims()[0] > 0 && !B::Inner::all_finite(x.clone())? {
-        check_finite(&read(x.clone())?, d, what)?;
+        check_finite(&B::Inner::to_host(x.clone())?, d, what)?;
     }
     Ok(x)
 }

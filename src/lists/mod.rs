@@ -42,7 +42,12 @@ impl<E: IvfBackend> InvertedLists<E> {
     }
 
     /// Stores the vectors in another way, list by list; nothing changes on an error.
-    pub fn set_storage(&mut self, storage: Storage, device: &E::Device, chunk: usize) -> Result<()> {
+    pub fn set_storage(
+        &mut self,
+        storage: Storage,
+        device: &E::Device,
+        chunk: usize,
+    ) -> Result<()> {
         if storage != self.storage {
             let mut store = E::Lists::new(self.d, self.nlist(), Keep::Vectors(storage), device);
             for l in 0..self.nlist() {

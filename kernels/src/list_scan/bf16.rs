@@ -19,9 +19,9 @@ use core::arch::x86_64::{
     __m512, __m512bh, __m512i, _CMP_LE_OQ, _mm_loadu_si128, _mm512_add_epi64, _mm512_add_ps,
     _mm512_broadcast_i32x4, _mm512_castpd_ps, _mm512_castps_pd, _mm512_cmp_ps_mask,
     _mm512_dpbf16_ps, _mm512_fnmadd_ps, _mm512_load_ps, _mm512_load_si512, _mm512_mask_mov_ps,
-    _mm512_maskz_compress_epi64, _mm512_maskz_compress_ps, _mm512_reduce_min_ps,
-    _mm512_set1_epi64, _mm512_set1_ps, _mm512_setr_epi64, _mm512_setzero_ps, _mm512_storeu_ps,
-    _mm512_storeu_si512, _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    _mm512_maskz_compress_epi64, _mm512_maskz_compress_ps, _mm512_reduce_min_ps, _mm512_set1_epi64,
+    _mm512_set1_ps, _mm512_setr_epi64, _mm512_setzero_ps, _mm512_storeu_ps, _mm512_storeu_si512,
+    _mm512_sub_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 /// Queries that meet a panel at once.
@@ -176,7 +176,16 @@ fn write(places: Places<'_>, keys: __m512, mask: u16) -> (usize, f32) {
     // A slot as u64: the list below, the place above (little-endian).
     let first = u64::from(places.first.list) | u64::from(places.first.slot) << 32;
     let first = _mm512_set1_epi64(first.cast_signed());
-    let low = _mm512_setr_epi64(0, 1 << 32, 2 << 32, 3 << 32, 4 << 32, 5 << 32, 6 << 32, 7 << 32);
+    let low = _mm512_setr_epi64(
+        0,
+        1 << 32,
+        2 << 32,
+        3 << 32,
+        4 << 32,
+        5 << 32,
+        6 << 32,
+        7 << 32,
+    );
     let low = _mm512_add_epi64(first, low);
     let high = _mm512_add_epi64(low, _mm512_set1_epi64(8 << 32));
     let low = _mm512_maskz_compress_epi64(mask as u8, low);

@@ -83,7 +83,14 @@ pub fn scan(
         let share = nq.div_ceil(4 * threads).clamp(1, TABLE_QUERIES);
         let answer = |(part, (distances, labels)): (usize, (&mut [f32], &mut [i64]))| {
             let range = part * share..(part * share + share).min(nq);
-            table::scan(problem, range.clone(), &probes[range], isa, distances, labels)
+            table::scan(
+                problem,
+                range.clone(),
+                &probes[range],
+                isa,
+                distances,
+                labels,
+            )
         };
         let distances = &mut best.distances;
         let add = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);

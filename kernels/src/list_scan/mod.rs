@@ -17,6 +17,8 @@ mod queries;
 pub mod reference;
 mod rerank;
 mod seeker;
+#[cfg(target_arch = "x86_64")]
+mod shift;
 mod table;
 mod tile;
 mod worker;

@@ -235,7 +235,9 @@ pub(super) fn finish<'s>(
     let limit = if rows.keys.len() > problem.k {
         let kth = kth_bound(&rows.keys, problem.k, problem.k);
         let error = block.queries.facts(query).error;
-        block.limit(query).min(round_up(f64::from(kth) + 2.0 * error))
+        block
+            .limit(query)
+            .min(round_up(f64::from(kth) + 2.0 * error))
     } else {
         block.limit(query)
     };
@@ -358,8 +360,16 @@ fn range(keys: &[f32]) -> (f32, f32) {
     let (chunks, rest) = keys.as_chunks::<PANEL>();
     for chunk in chunks {
         for lane in 0..PANEL {
-            low[lane] = if chunk[lane] < low[lane] { chunk[lane] } else { low[lane] };
-            high[lane] = if chunk[lane] > high[lane] { chunk[lane] } else { high[lane] };
+            low[lane] = if chunk[lane] < low[lane] {
+                chunk[lane]
+            } else {
+                low[lane]
+            };
+            high[lane] = if chunk[lane] > high[lane] {
+                chunk[lane]
+            } else {
+                high[lane]
+            };
         }
     }
     for &key in rest {
@@ -391,7 +401,10 @@ pub(super) fn kth_bound(keys: &[f32], k: usize, enough: usize) -> f32 {
         if !(middle > low && middle < high) {
             break;
         }
-        let below = keys.iter().map(|&key| u32::from(key <= middle)).sum::<u32>() as usize;
+        let below = keys
+            .iter()
+            .map(|&key| u32::from(key <= middle))
+            .sum::<u32>() as usize;
         if below >= k {
             (high, count) = (middle, below);
         } else {
@@ -401,5 +414,8 @@ pub(super) fn kth_bound(keys: &[f32], k: usize, enough: usize) -> f32 {
     if count <= k + keys.len() / 8 {
         return high;
     }
-    *keys.to_vec().select_nth_unstable_by(k - 1, f32::total_cmp).1
+    *keys
+        .to_vec()
+        .select_nth_unstable_by(k - 1, f32::total_cmp)
+        .1
 }

@@ -136,11 +136,12 @@ impl WithSimd for Select<'_> {
         let (k, list) = (problem.k, &problem.lists[0]);
         let ids = ListsIds(problem.lists);
         let mut top = TopK::new(k);
-        let mut passing = vec![Slot::NONE; self.width];
+        let mut passing = vec![Slot::NONE; self.width + 1];
         let mut reranked = 0;
         for &query in self.queries {
             let i = query as usize;
-            let keys = &self.keys[i * self.width..][..list.len()];
+            let padded = &self.keys[i * self.width..][..self.width];
+            let keys = &padded[..list.len()];
             let facts = self.block.queries.facts(i);
             let limit = if keys.len() <= k {
                 f32::INFINITY
@@ -159,21 +160,30 @@ impl WithSimd for Select<'_> {
             // A sum that left the range says nothing.
             let pass = |key: f32| key <= limit || self.unfiltered && !key.is_finite();
             let mut count = 0;
-            for (chunk, keys) in keys.chunks(PANEL).enumerate() {
-                let passes = keys.iter().map(|&key| u32::from(pass(key))).sum::<u32>();
-                if passes == 0 {
+            for (chunk, keys) in padded.as_chunks::<PANEL>().0.iter().enumerate() {
+                let mut passes = [false; PANEL];
+                for place in 0..PANEL {
+                    passes[place] = pass(keys[place]);
+                }
+                if passes == [false; PANEL] {
                     continue;
                 }
-                for (place, &key) in keys.iter().enumerate() {
+                for (place, pass) in passes.into_iter().enumerate() {
+                    let slot = chunk * PANEL + place;
                     passing[count] = Slot {
                         list: 0,
-                        slot: (chunk * PANEL + place) as u32,
+                        slot: slot as u32,
                     };
-                    count += usize::from(pass(key));
+                    count += usize::from(pass && slot < list.len());
                 }
             }
             reranked += count as u64;
-            exact(problem, self.block.queries.full(i), &passing[..count], &mut top);
+            exact(
+                problem,
+                self.block.queries.full(i),
+                &passing[..count],
+                &mut top,
+            );
             let (distances, labels) = (&mut self.distances[i * k..], &mut self.labels[i * k..]);
             top.drain_sorted(&ids, |rank, found| {
                 distances[rank] = problem.metric.key(found.key);

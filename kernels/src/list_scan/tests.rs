@@ -44,11 +44,26 @@ impl Case {
 }
 
 /// A scan in the order a test does not care for.
-fn scan(problem: &Problem<'_>, probes: &[u32], nprobe: usize, isa: Isa) -> Result<Best, KernelError> {
+fn scan(
+    problem: &Problem<'_>,
+    probes: &[u32],
+    nprobe: usize,
+    isa: Isa,
+) -> Result<Best, KernelError> {
     let found = super::scan(problem, probes, nprobe, Order::ListMajor, isa)?;
     let other = super::scan(problem, probes, nprobe, Order::QueryMajor, isa)?;
     let same = found.distances == other.distances && found.labels == other.labels;
-    assert!(same, "{} k {} d {} nq {} sizes {:?} layout {:?} {:?}", isa.name(), problem.k, problem.d, problem.nq(), problem.lists.iter().map(List::len).collect::<Vec<_>>(), problem.lists[0].rows().layout(), problem.metric);
+    assert!(
+        same,
+        "{} k {} d {} nq {} sizes {:?} layout {:?} {:?}",
+        isa.name(),
+        problem.k,
+        problem.d,
+        problem.nq(),
+        problem.lists.iter().map(List::len).collect::<Vec<_>>(),
+        problem.lists[0].rows().layout(),
+        problem.metric
+    );
     Ok(found)
 }
 
@@ -78,27 +93,29 @@ fn case() -> impl Strategy<Value = Case> {
                 Just((sizes, d, k, ip, nprobe, layout)),
             )
         })
-        .prop_map(|(rows, ids, queries, probes, (sizes, d, k, ip, nprobe, layout))| {
-            let metric = if ip { Metric::InnerProduct } else { Metric::L2 };
-            let (mut rows, mut ids) = (rows.chunks(d), ids.into_iter());
-            let lists = sizes
-                .iter()
-                .map(|&size| {
-                    let mut list = Rows::new(d, layout);
-                    rows.by_ref().take(size).for_each(|row| list.push(row));
-                    (list, ids.by_ref().take(size).collect())
-                })
-                .collect();
-            Case {
-                d,
-                k,
-                metric,
-                lists,
-                queries,
-                probes,
-                nprobe,
-            }
-        })
+        .prop_map(
+            |(rows, ids, queries, probes, (sizes, d, k, ip, nprobe, layout))| {
+                let metric = if ip { Metric::InnerProduct } else { Metric::L2 };
+                let (mut rows, mut ids) = (rows.chunks(d), ids.into_iter());
+                let lists = sizes
+                    .iter()
+                    .map(|&size| {
+                        let mut list = Rows::new(d, layout);
+                        rows.by_ref().take(size).for_each(|row| list.push(row));
+                        (list, ids.by_ref().take(size).collect())
+                    })
+                    .collect();
+                Case {
+                    d,
+                    k,
+                    metric,
+                    lists,
+                    queries,
+                    probes,
+                    nprobe,
+                }
+            },
+        )
 }
 
 proptest! {
@@ -187,7 +204,10 @@ fn threads_and_splits_do_not_matter() {
             })
             .collect();
         for other in &found[1..] {
-            assert_eq!((&found[0].labels, &found[0].distances), (&other.labels, &other.distances));
+            assert_eq!(
+                (&found[0].labels, &found[0].distances),
+                (&other.labels, &other.distances)
+            );
             assert_eq!(found[0].rows_scanned, other.rows_scanned);
         }
         let (expected, _) = reference::scan(&problem, &probes, 1);

@@ -81,13 +81,31 @@ fn by_panels<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: us
     while panel + P <= count {
         let at = panel * PANEL;
         let panels = &panels[panel * size..][..P * size];
-        tile::<S, KEY, R, P, N, K>(simd, panels, &norms[at..], group, queries, (at, count), scores, sink);
+        tile::<S, KEY, R, P, N, K>(
+            simd,
+            panels,
+            &norms[at..],
+            group,
+            queries,
+            (at, count),
+            scores,
+            sink,
+        );
         panel += P;
     }
     while panel < count {
         let at = panel * PANEL;
         let panels = &panels[panel * size..][..size];
-        tile::<S, KEY, R, 1, N, K>(simd, panels, &norms[at..], group, queries, (at, count), scores, sink);
+        tile::<S, KEY, R, 1, N, K>(
+            simd,
+            panels,
+            &norms[at..],
+            group,
+            queries,
+            (at, count),
+            scores,
+            sink,
+        );
         panel += 1;
     }
     if K::ALL {

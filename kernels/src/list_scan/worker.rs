@@ -247,6 +247,19 @@ pub(super) fn scan_strip(
         }
         return;
     }
+    #[cfg(target_arch = "x86_64")]
+    if let Some(avx2) = isa.avx2()
+        && widen
+        && !exact
+        && group.queries.len() <= super::shift::QUERIES
+    {
+        let high = strip.rows.high(strip.panels.clone());
+        match metric {
+            Metric::L2 => super::shift::scan::<true, _>(avx2, high, norms, group, sink),
+            Metric::InnerProduct => super::shift::scan::<false, _>(avx2, high, norms, group, sink),
+        }
+        return;
+    }
     let rows = strip.panels.len() * PANEL;
     scratch.scores.resize(TILE_QUERIES * rows, 0.0);
     if widen {
@@ -292,11 +305,15 @@ impl<K: Sink> WithSimd for Tiles<'_, K> {
         };
         let (norms, group, scores, sink) = (self.norms, self.group, self.scores, self.sink);
         match (self.metric, self.exact) {
-            (Metric::L2, false) => tile::scan::<S, FILTER_L2, K>(simd, panels, norms, group, scores, sink),
+            (Metric::L2, false) => {
+                tile::scan::<S, FILTER_L2, K>(simd, panels, norms, group, scores, sink)
+            }
             (Metric::InnerProduct, false) => {
                 tile::scan::<S, FILTER_IP, K>(simd, panels, norms, group, scores, sink);
             }
-            (Metric::L2, true) => tile::scan::<S, EXACT_L2, K>(simd, panels, norms, group, scores, sink),
+            (Metric::L2, true) => {
+                tile::scan::<S, EXACT_L2, K>(simd, panels, norms, group, scores, sink)
+            }
             (Metric::InnerProduct, true) => {
                 tile::scan::<S, EXACT_IP, K>(simd, panels, norms, group, scores, sink);
             }

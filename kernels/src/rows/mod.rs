@@ -244,7 +244,9 @@ impl Rows {
             Layout::Planes => {
                 self.low.resize((self.len + 1) * self.d, 0);
                 let low = &mut self.low[self.len * self.d..];
-                low.iter_mut().zip(row).for_each(|(low, &x)| *low = planes::low(x));
+                low.iter_mut()
+                    .zip(row)
+                    .for_each(|(low, &x)| *low = planes::low(x));
             }
             Layout::Copy => self.full.extend_from_slice(row),
             Layout::F32 => {
@@ -438,9 +440,10 @@ mod tests {
                     .map(|i| (0..d).map(|t| pattern(i, t)).collect())
                     .collect();
                 values.iter().for_each(|row| rows.push(row));
-                for (exact, isa) in [false, true].into_iter().flat_map(|exact| {
-                    Isa::available().into_iter().map(move |isa| (exact, isa))
-                }) {
+                for (exact, isa) in [false, true]
+                    .into_iter()
+                    .flat_map(|exact| Isa::available().into_iter().map(move |isa| (exact, isa)))
+                {
                     let mut out = vec![7.0; 3 * PANEL * d];
                     rows.widen(0..3, exact, isa, &mut out);
                     for (slot, row) in values.iter().enumerate() {
@@ -450,7 +453,11 @@ mod tests {
                             assert_eq!(found.to_bits(), expected.to_bits(), "{layout} {d} {t}");
                         }
                     }
-                    assert!(out[2 * PANEL * d..].chunks(PANEL).all(|line| line[5..] == [0.0; 11]));
+                    assert!(
+                        out[2 * PANEL * d..]
+                            .chunks(PANEL)
+                            .all(|line| line[5..] == [0.0; 11])
+                    );
                 }
             }
         }
@@ -472,12 +479,20 @@ mod tests {
 
     #[test]
     fn a_full_list_takes_little_more_than_its_values() {
-        for (layout, share) in [(Layout::Planes, 1.02), (Layout::F32, 1.02), (Layout::Copy, 1.52)] {
+        for (layout, share) in [
+            (Layout::Planes, 1.02),
+            (Layout::F32, 1.02),
+            (Layout::Copy, 1.52),
+        ] {
             let mut rows = Rows::new(128, layout);
             rows.reserve(4096);
             (0..4096).for_each(|i| rows.push(&[i as f32; 128]));
             let values = (4096 * 128 * size_of::<f32>()) as f64;
-            assert!(rows.bytes() as f64 <= values * share, "{layout}: {}", rows.bytes());
+            assert!(
+                rows.bytes() as f64 <= values * share,
+                "{layout}: {}",
+                rows.bytes()
+            );
         }
     }
 
@@ -498,6 +513,10 @@ mod tests {
         }
         let mut whole = Rows::new(3, Layout::Planes);
         whole.push(&[1.0, 200.0, -3.0]);
-        assert_eq!(whole.extent().error, 0.0, "small integers are exact in bf16");
+        assert_eq!(
+            whole.extent().error,
+            0.0,
+            "small integers are exact in bf16"
+        );
     }
 }

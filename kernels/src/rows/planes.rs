@@ -171,8 +171,7 @@ pub(crate) unsafe fn widen_step_avx2(
 ) {
     use core::arch::x86_64::{
         _mm256_castsi256_ps, _mm256_loadu_si256, _mm256_setzero_si256, _mm256_storeu_ps,
-        _mm256_unpackhi_epi16, _mm256_unpackhi_epi32, _mm256_unpacklo_epi16,
-        _mm256_unpacklo_epi32,
+        _mm256_unpackhi_epi16, _mm256_unpackhi_epi32, _mm256_unpacklo_epi16, _mm256_unpacklo_epi32,
     };
     let (lines, _) = panel.as_chunks::<LINE>();
     let zero = _mm256_setzero_si256();
@@ -218,15 +217,13 @@ pub(crate) unsafe fn widen_step_avx512(
 ) {
     use core::arch::x86_64::{
         _mm512_castsi512_ps, _mm512_loadu_si512, _mm512_setzero_si512, _mm512_storeu_ps,
-        _mm512_unpackhi_epi16, _mm512_unpackhi_epi32, _mm512_unpacklo_epi16,
-        _mm512_unpacklo_epi32,
+        _mm512_unpackhi_epi16, _mm512_unpackhi_epi32, _mm512_unpacklo_epi16, _mm512_unpacklo_epi32,
     };
     let (lines, _) = panel.as_chunks::<LINE>();
     let zero = _mm512_setzero_si512();
     // SAFETY: a line is the 64 bytes of a register.
-    let line = |sub: usize| unsafe {
-        _mm512_loadu_si512(lines[sub * steps + step].as_ptr().cast())
-    };
+    let line =
+        |sub: usize| unsafe { _mm512_loadu_si512(lines[sub * steps + step].as_ptr().cast()) };
     let (a, b, c, d) = (line(0), line(1), line(2), line(3));
     let (ab, cd) = (_mm512_unpacklo_epi16(a, b), _mm512_unpacklo_epi16(c, d));
     let (ab_high, cd_high) = (_mm512_unpackhi_epi16(a, b), _mm512_unpackhi_epi16(c, d));

@@ -63,11 +63,11 @@ impl Isa {
             let Ok(name) = std::env::var("BURN_IVF_ISA") else {
                 return best;
             };
-            let named = sets.iter().find(|isa| isa.name() == name);
-            named.copied().unwrap_or_else(|| {
-                let names: Vec<_> = sets.iter().map(|isa| isa.name()).collect();
+            let asked = sets.iter().find(|isa| isa.name() == name);
+            asked.copied().unwrap_or_else(|| {
+                let present: Vec<_> = sets.iter().map(|isa| isa.name()).collect();
                 log::warn!(
-                    "BURN_IVF_ISA={name}: this processor has {names:?}; taking {}",
+                    "BURN_IVF_ISA={name}: this processor has {present:?}; taking {}",
                     best.name()
                 );
                 best

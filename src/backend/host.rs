@@ -117,14 +117,15 @@ impl HostLists {
 
 /// How lists lie in memory.
 fn layout(d: usize, keep: Keep) -> Layout {
-    match (keep, Layout::for_dimension(d)) {
-        (Keep::Vectors(Storage::Planes), _) => Layout::Planes,
-        (Keep::Vectors(Storage::Copy), _) => Layout::Copy,
-        (Keep::Vectors(Storage::F32), _) => Layout::F32,
-        (Keep::Vectors(Storage::Auto), layout) => layout,
+    let small = Layout::for_dimension(d);
+    match keep {
+        Keep::Vectors(Storage::Planes) => Layout::Planes,
+        Keep::Vectors(Storage::Copy) => Layout::Copy,
+        Keep::Vectors(Storage::F32) => Layout::F32,
+        Keep::Vectors(Storage::Auto) => small,
         // Few enough to keep twice; a short vector is not worth a filter.
-        (Keep::Centroids, Layout::Planes) => Layout::Copy,
-        (Keep::Centroids, layout) => layout,
+        Keep::Centroids if small == Layout::Planes => Layout::Copy,
+        Keep::Centroids => small,
     }
 }
 

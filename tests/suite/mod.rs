@@ -14,6 +14,7 @@ pub mod open;
 pub mod oracle;
 pub mod properties;
 pub mod snapshots;
+pub mod storage;
 pub mod support;
 pub mod training;
 pub mod training_edges;
@@ -91,6 +92,11 @@ macro_rules! mount {
             cases!(snapshots:
                 clones_are_independent, late_reads, inputs_are_not_kept, b19_eight_threads,
                 b22_moves, j3_strided_inputs, other_float_types, through_the_trait,
+            );
+            cases!(storage:
+                answers_do_not_depend_on_it, filters_lose_nothing,
+                is_refused_where_there_is_no_choice, takes_no_more_than_a_tenth_beyond_the_data,
+                statistics_name_the_path,
             );
             cases!(agreement:
                 modes_and_limits_are_bit_equal, few_probes_are_bit_equal, limits_have_effect,

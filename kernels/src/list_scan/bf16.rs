@@ -161,7 +161,9 @@ impl Queue {
             // SAFETY: the first `len` keys were written by `push`.
             let keys = unsafe { keys.assume_init_read() };
             let query = queries[usize::from(n)];
-            sink.take(query, at as usize, |places| write(places, keys, mask));
+            sink.take(query, at as usize, |mut places| {
+                write(&mut places, keys, mask)
+            });
         }
         self.len = 0;
     }
@@ -170,7 +172,7 @@ impl Queue {
 /// Writes the survivors of a panel side by side.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn write(places: Places<'_>, keys: __m512, mask: u16) -> (usize, f32) {
+fn write(places: &mut Places<'_>, keys: __m512, mask: u16) -> (usize, f32) {
     let mask = mask & places.live as u16;
     let packed = _mm512_maskz_compress_ps(mask, keys);
     // A slot as u64: the list below, the place above (little-endian).

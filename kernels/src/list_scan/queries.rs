@@ -100,7 +100,7 @@ impl Queries {
                 let half = queries.half.par_chunks_mut(half_chunk);
                 pieces.zip(half).zip(rest).for_each(prepare);
             } else {
-                let half = none.par_iter_mut().map(|none| none.as_mut_slice());
+                let half = none.par_iter_mut().map(<[u16; 0]>::as_mut_slice);
                 pieces.zip(half).zip(rest).for_each(prepare);
             }
         } else {
@@ -112,7 +112,7 @@ impl Queries {
                 let half = queries.half.chunks_mut(half_chunk);
                 pieces.zip(half).zip(rest).for_each(prepare);
             } else {
-                let half = none.iter_mut().map(|none| none.as_mut_slice());
+                let half = none.iter_mut().map(<[u16; 0]>::as_mut_slice);
                 pieces.zip(half).zip(rest).for_each(prepare);
             }
         }

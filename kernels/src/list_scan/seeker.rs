@@ -54,6 +54,11 @@ impl<'a> Block<'a> {
         f32::from_bits(self.limits[i].load(Relaxed))
     }
 
+    /// The limit that follows from a filter key among whose equals or betters there are k.
+    fn reach(&self, i: usize, kth: f32) -> f32 {
+        round_up(f64::from(kth) + 2.0 * self.queries.facts(i).error)
+    }
+
     /// Lowers query `i`'s limit; returns the one in force.
     fn lower(&self, i: usize, limit: f32) -> f32 {
         let mut known = self.limits[i].load(Relaxed);
@@ -126,18 +131,13 @@ impl Seeker {
         self.waiting += rows;
         if block.problem.k == 1 && !self.unfiltered {
             // The best so far is known without waiting for a full buffer.
-            block.lower(query, self.reach(block, query, best));
+            block.lower(query, block.reach(query, best));
         }
         if self.waiting >= capacity(block.problem.k) {
             self.make_room(block, query)
         } else {
             0
         }
-    }
-
-    /// The limit that follows from a filter key among whose equals or betters there are k.
-    fn reach(&self, block: &Block<'_>, query: usize, kth: f32) -> f32 {
-        round_up(f64::from(kth) + 2.0 * block.queries.facts(query).error)
     }
 
     #[inline(never)]
@@ -163,7 +163,7 @@ impl Seeker {
                 keys: &self.keys[..self.waiting],
                 k,
             });
-            block.lower(query, self.reach(block, query, kth))
+            block.lower(query, block.reach(query, kth))
         } else {
             block.limit(query)
         };
@@ -234,10 +234,7 @@ pub(super) fn finish<'s>(
     }
     let limit = if rows.keys.len() > problem.k {
         let kth = kth_bound(&rows.keys, problem.k, problem.k);
-        let error = block.queries.facts(query).error;
-        block
-            .limit(query)
-            .min(round_up(f64::from(kth) + 2.0 * error))
+        block.limit(query).min(block.reach(query, kth))
     } else {
         block.limit(query)
     };

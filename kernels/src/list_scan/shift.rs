@@ -62,14 +62,14 @@ fn one_query<const L2: bool, K: Sink>(
         let mut keys = [0.0; PANEL];
         let mut pass = _mm256_setzero_ps();
         for half in 0..2 {
-            // SAFETY: each half of a panel's norms, and of its keys, is the 8 values of a register.
             let key = if L2 {
+                // SAFETY: each half of a panel's norms is the 8 values of a register.
                 let norms = unsafe { _mm256_loadu_ps(norms[half * 8..].as_ptr()) };
                 _mm256_fnmadd_ps(sums[half], _mm256_set1_ps(2.0), norms)
             } else {
                 _mm256_sub_ps(_mm256_setzero_ps(), sums[half])
             };
-            // SAFETY: as above.
+            // SAFETY: each half of its keys is the 8 values of a register.
             unsafe { _mm256_storeu_ps(keys[half * 8..].as_mut_ptr(), key) };
             pass = _mm256_or_ps(pass, _mm256_cmp_ps::<_CMP_LE_OQ>(key, limit));
         }

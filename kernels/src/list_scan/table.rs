@@ -77,7 +77,7 @@ pub(super) fn scan(
                     panels: panels..(panels + 4).min(rows.panels()),
                 };
                 let mut sink = Keys {
-                    keys: &mut keys,
+                    table: &mut keys,
                     width,
                     first: panels * PANEL,
                 };
@@ -102,7 +102,7 @@ pub(super) fn scan(
 
 /// Writes all keys down.
 struct Keys<'a> {
-    keys: &'a mut [f32],
+    table: &'a mut [f32],
     width: usize,
     /// The strip's first row.
     first: usize,
@@ -113,7 +113,7 @@ impl Sink for Keys<'_> {
 
     #[inline(always)]
     fn keys(&mut self, query: u32, at: usize) -> &mut [f32] {
-        &mut self.keys[query as usize * self.width + self.first + at..][..PANEL]
+        &mut self.table[query as usize * self.width + self.first + at..][..PANEL]
     }
 }
 

@@ -5,7 +5,7 @@
 //! compared again, exactly.
 
 // Tiles are arrays of registers, indexed in lockstep.
-#![allow(clippy::needless_range_loop)]
+#![allow(clippy::needless_range_loop, clippy::manual_memcpy)]
 
 use super::worker::{Group, Sink};
 use crate::rows::PANEL;
@@ -20,22 +20,30 @@ pub(super) const EXACT_L2: u8 = 2;
 /// `-q·x`; a sum that left the f32 range passes too.
 pub(super) const EXACT_IP: u8 = 3;
 
-/// Scans panels, f32 `[n, d, PANEL]`, for all queries of a group.
+/// Panels of rows as f32.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a> {
+    /// `[n, d, PANEL]`.
+    pub values: &'a [f32],
+    /// Squared lengths of their rows, `[n, PANEL]`.
+    pub norms: &'a [f32],
+}
+
+/// Scans panels for all queries of a group.
 #[inline(always)]
 pub(super) fn scan<S: Simd, const KEY: u8, K: Sink>(
     simd: S,
-    panels: &[f32],
-    norms: &[f32],
+    panels: Panels<'_>,
     group: &Group<'_>,
     scores: &mut [f32],
     sink: &mut K,
 ) {
     match PANEL / S::F32_LANES {
-        1 => by_queries::<S, KEY, 1, 4, 6, K>(simd, panels, norms, group, scores, sink),
-        2 => by_queries::<S, KEY, 2, 1, 6, K>(simd, panels, norms, group, scores, sink),
-        4 => by_queries::<S, KEY, 4, 1, 4, K>(simd, panels, norms, group, scores, sink),
-        8 => by_queries::<S, KEY, 8, 1, 1, K>(simd, panels, norms, group, scores, sink),
-        _ => by_queries::<S, KEY, 16, 1, 1, K>(simd, panels, norms, group, scores, sink),
+        1 => by_queries::<S, KEY, 1, 4, 6, K>(simd, panels, group, scores, sink),
+        2 => by_queries::<S, KEY, 2, 1, 6, K>(simd, panels, group, scores, sink),
+        4 => by_queries::<S, KEY, 4, 1, 4, K>(simd, panels, group, scores, sink),
+        8 => by_queries::<S, KEY, 8, 1, 1, K>(simd, panels, group, scores, sink),
+        _ => by_queries::<S, KEY, 16, 1, 1, K>(simd, panels, group, scores, sink),
     }
 }
 
@@ -43,69 +51,46 @@ pub(super) fn scan<S: Simd, const KEY: u8, K: Sink>(
 #[inline(always)]
 fn by_queries<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize, K: Sink>(
     simd: S,
-    panels: &[f32],
-    norms: &[f32],
+    panels: Panels<'_>,
     group: &Group<'_>,
     scores: &mut [f32],
     sink: &mut K,
 ) {
     let (whole, mut rest) = group.queries.as_chunks::<N>();
     for queries in whole {
-        by_panels::<S, KEY, R, P, N, K>(simd, panels, norms, group, queries, scores, sink);
+        by_panels::<S, KEY, R, P, N, K>(simd, panels, group, queries, scores, sink);
     }
     while let Some((queries, tail)) = rest.split_first_chunk::<4>() {
-        by_panels::<S, KEY, R, P, 4, K>(simd, panels, norms, group, queries, scores, sink);
+        by_panels::<S, KEY, R, P, 4, K>(simd, panels, group, queries, scores, sink);
         rest = tail;
     }
     while let Some((queries, tail)) = rest.split_first_chunk::<2>() {
-        by_panels::<S, KEY, R, P, 2, K>(simd, panels, norms, group, queries, scores, sink);
+        by_panels::<S, KEY, R, P, 2, K>(simd, panels, group, queries, scores, sink);
         rest = tail;
     }
     if let Some((queries, _)) = rest.split_first_chunk::<1>() {
-        by_panels::<S, KEY, R, P, 1, K>(simd, panels, norms, group, queries, scores, sink);
+        by_panels::<S, KEY, R, P, 1, K>(simd, panels, group, queries, scores, sink);
     }
 }
 
 #[inline(always)]
 fn by_panels<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize, K: Sink>(
     simd: S,
-    panels: &[f32],
-    norms: &[f32],
+    panels: Panels<'_>,
     group: &Group<'_>,
     queries: &[u32; N],
     scores: &mut [f32],
     sink: &mut K,
 ) {
-    let size = PANEL * group.d;
-    let (count, mut panel) = (norms.len() / PANEL, 0);
+    let (count, mut panel) = (panels.norms.len() / PANEL, 0);
     while panel + P <= count {
-        let at = panel * PANEL;
-        let panels = &panels[panel * size..][..P * size];
-        tile::<S, KEY, R, P, N, K>(
-            simd,
-            panels,
-            &norms[at..],
-            group,
-            queries,
-            (at, count),
-            scores,
-            sink,
-        );
+        let place = (panel * PANEL, count);
+        tile::<S, KEY, R, P, N, K>(simd, panels, group, queries, place, scores, sink);
         panel += P;
     }
     while panel < count {
-        let at = panel * PANEL;
-        let panels = &panels[panel * size..][..size];
-        tile::<S, KEY, R, 1, N, K>(
-            simd,
-            panels,
-            &norms[at..],
-            group,
-            queries,
-            (at, count),
-            scores,
-            sink,
-        );
+        let place = (panel * PANEL, count);
+        tile::<S, KEY, R, 1, N, K>(simd, panels, group, queries, place, scores, sink);
         panel += 1;
     }
     if K::ALL {
@@ -128,11 +113,11 @@ fn by_panels<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: us
     }
 }
 
+/// One tile: its keys begin `at` rows into a strip of `strip` panels.
 #[inline(always)]
 fn tile<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize, K: Sink>(
     simd: S,
-    panels: &[f32],
-    norms: &[f32],
+    panels: Panels<'_>,
     group: &Group<'_>,
     queries: &[u32; N],
     (at, strip): (usize, usize),
@@ -142,14 +127,15 @@ fn tile<S: Simd, const KEY: u8, const R: usize, const P: usize, const N: usize, 
     let size = PANEL * group.d;
     let mut columns: [&[S::f32s]; P] = [&[]; P];
     for p in 0..P {
-        columns[p] = S::as_simd_f32s(&panels[p * size..][..size]).0;
+        let from = (at / PANEL + p) * size;
+        columns[p] = S::as_simd_f32s(&panels.values[from..][..size]).0;
     }
     let mut components: [&[f32]; N] = [&[]; N];
     for n in 0..N {
         components[n] = &group.block.queries.full(queries[n] as usize)[..group.d];
     }
     let mut keys = products::<S, KEY, R, P, N>(simd, group.d, &columns, &components);
-    let norms = S::as_simd_f32s(&norms[..P * PANEL]).0;
+    let norms = S::as_simd_f32s(&panels.norms[at..][..P * PANEL]).0;
     let (zero, minus_two) = (simd.splat_f32s(0.0), simd.splat_f32s(-2.0));
     for n in 0..N {
         for p in 0..P {

@@ -297,25 +297,33 @@ impl<K: Sink> WithSimd for Tiles<'_, K> {
         let panels = self.strip.panels.clone();
         let panels: &[f32] = match self.widened {
             Some(widened) => {
-                let isa = self.group.block.isa;
-                self.strip.rows.widen(panels, self.exact, isa, widened);
+                if self.exact {
+                    self.strip.rows.widen_exact(panels, widened);
+                } else {
+                    let isa = self.group.block.isa;
+                    self.strip.rows.widen(panels, isa, widened);
+                }
                 widened
             }
             None => self.strip.rows.f32_panels(panels),
         };
-        let (norms, group, scores, sink) = (self.norms, self.group, self.scores, self.sink);
+        let panels = tile::Panels {
+            values: panels,
+            norms: self.norms,
+        };
+        let (group, scores, sink) = (self.group, self.scores, self.sink);
         match (self.metric, self.exact) {
             (Metric::L2, false) => {
-                tile::scan::<S, FILTER_L2, K>(simd, panels, norms, group, scores, sink)
+                tile::scan::<S, FILTER_L2, K>(simd, panels, group, scores, sink);
             }
             (Metric::InnerProduct, false) => {
-                tile::scan::<S, FILTER_IP, K>(simd, panels, norms, group, scores, sink);
+                tile::scan::<S, FILTER_IP, K>(simd, panels, group, scores, sink);
             }
             (Metric::L2, true) => {
-                tile::scan::<S, EXACT_L2, K>(simd, panels, norms, group, scores, sink)
+                tile::scan::<S, EXACT_L2, K>(simd, panels, group, scores, sink);
             }
             (Metric::InnerProduct, true) => {
-                tile::scan::<S, EXACT_IP, K>(simd, panels, norms, group, scores, sink);
+                tile::scan::<S, EXACT_IP, K>(simd, panels, group, scores, sink);
             }
         }
     }

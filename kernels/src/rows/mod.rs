@@ -332,34 +332,25 @@ impl Rows {
         }
     }
 
-    /// Writes panels as f32 `[panels, d, PANEL]`: the values the filter sees, or the exact ones.
-    ///
-    /// Not for `F32`, whose panels already are that.
+    /// Writes panels as f32 `[panels, d, PANEL]`, as the filter sees them; not for `F32`.
     #[inline(always)]
-    pub(crate) fn widen(&self, panels: Range<usize>, exact: bool, isa: Isa, out: &mut [f32]) {
+    pub(crate) fn widen(&self, panels: Range<usize>, isa: Isa, out: &mut [f32]) {
         let size = planes::panel_size(self.d);
         for (panel, out) in panels.zip(out.chunks_exact_mut(PANEL * self.d)) {
-            if !exact {
-                planes::widen(&self.high[panel * size..][..size], self.d, isa, out);
-                continue;
-            }
-            let rows = PANEL.min(self.len - panel * PANEL);
+            planes::widen(&self.high[panel * size..][..size], self.d, isa, out);
+        }
+    }
+
+    /// Writes panels as f32 `[panels, d, PANEL]`, with the exact values.
+    #[inline(always)]
+    pub(crate) fn widen_exact(&self, panels: Range<usize>, out: &mut [f32]) {
+        let mut row = vec![0.0; self.d];
+        for (panel, out) in panels.zip(out.chunks_exact_mut(PANEL * self.d)) {
             out.fill(0.0);
-            for place in 0..rows {
-                let slot = panel * PANEL + place;
-                let lines = out.chunks_exact_mut(PANEL);
-                match self.layout {
-                    Layout::Planes => {
-                        let high = &self.high[panel * size..][..size];
-                        let low = &self.low[slot * self.d..][..self.d];
-                        for (t, (line, &low)) in lines.zip(low).enumerate() {
-                            line[place] = planes::join(high[planes::at(self.d, place, t)], low);
-                        }
-                    }
-                    _ => {
-                        let row = &self.full[slot * self.d..][..self.d];
-                        lines.zip(row).for_each(|(line, &x)| line[place] = x);
-                    }
+            for place in 0..PANEL.min(self.len - panel * PANEL) {
+                self.copy_row(panel * PANEL + place, &mut row);
+                for (line, &value) in out.chunks_exact_mut(PANEL).zip(&row) {
+                    line[place] = value;
                 }
             }
         }
@@ -416,7 +407,9 @@ mod tests {
                 let values: Vec<Vec<f32>> = (0..50)
                     .map(|i| (0..d).map(|t| pattern(i, t)).collect())
                     .collect();
-                values.iter().for_each(|row| rows.push(row));
+                for row in &values {
+                    rows.push(row);
+                }
                 assert_eq!((rows.len(), rows.panels()), (50, 4));
                 let mut out = vec![7.0; d + 2];
                 for (slot, row) in values.iter().enumerate() {
@@ -439,13 +432,19 @@ mod tests {
                 let values: Vec<Vec<f32>> = (0..37)
                     .map(|i| (0..d).map(|t| pattern(i, t)).collect())
                     .collect();
-                values.iter().for_each(|row| rows.push(row));
+                for row in &values {
+                    rows.push(row);
+                }
                 for (exact, isa) in [false, true]
                     .into_iter()
                     .flat_map(|exact| Isa::available().into_iter().map(move |isa| (exact, isa)))
                 {
                     let mut out = vec![7.0; 3 * PANEL * d];
-                    rows.widen(0..3, exact, isa, &mut out);
+                    if exact {
+                        rows.widen_exact(0..3, &mut out);
+                    } else {
+                        rows.widen(0..3, isa, &mut out);
+                    }
                     for (slot, row) in values.iter().enumerate() {
                         for (t, &x) in row.iter().enumerate() {
                             let found = out[(slot / PANEL * d + t) * PANEL + slot % PANEL];

@@ -79,12 +79,13 @@ impl Lists {
     fn new(size: Size, layout: Layout) -> Self {
         let rows = normal(size.lists * size.rows_per_list * size.d, 2);
         let of_list = |list: usize| {
-            let mut list = Rows::new(size.d, layout);
-            list.reserve(size.rows_per_list);
+            let mut stored = Rows::new(size.d, layout);
+            stored.reserve(size.rows_per_list);
             let span = size.rows_per_list * size.d;
-            let rows = rows[list * span..(list + 1) * span].chunks_exact(size.d);
-            rows.for_each(|row| list.push(row));
-            list
+            for row in rows[list * span..(list + 1) * span].chunks_exact(size.d) {
+                stored.push(row);
+            }
+            stored
         };
         let ids = |list: usize| {
             let rows = 0..size.rows_per_list;
@@ -185,8 +186,9 @@ fn scan(c: &mut Criterion) {
             ..base
         },
     ];
-    for (size, metric) in sizes.iter().flat_map(|s| Metric::ALL.map(|m| (s, m))) {
-        let lists = Lists::new(*size, Layout::default());
+    let shapes = sizes.iter().flat_map(|s| Metric::ALL.map(|m| (s, m)));
+    for ((size, metric), layout) in shapes.flat_map(|shape| Layout::ALL.map(|l| (shape, l))) {
+        let lists = Lists::new(*size, layout);
         let views = lists.views();
         let problem = Problem {
             metric,
@@ -206,7 +208,7 @@ fn scan(c: &mut Criterion) {
             let Size {
                 d, nq, nprobe, k, ..
             } = *size;
-            let shape = format!("{metric} d={d} nq={nq} nprobe={nprobe} k={k}");
+            let shape = format!("{layout} {metric} d={d} nq={nq} nprobe={nprobe} k={k}");
             group.bench_function(BenchmarkId::new(isa.name(), shape), |b| {
                 b.iter(|| {
                     list_scan::scan(

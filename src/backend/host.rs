@@ -122,10 +122,9 @@ fn layout(d: usize, keep: Keep) -> Layout {
         Keep::Vectors(Storage::Planes) => Layout::Planes,
         Keep::Vectors(Storage::Copy) => Layout::Copy,
         Keep::Vectors(Storage::F32) => Layout::F32,
-        Keep::Vectors(Storage::Auto) => small,
         // Few enough to keep twice; a short vector is not worth a filter.
         Keep::Centroids if small == Layout::Planes => Layout::Copy,
-        Keep::Centroids => small,
+        Keep::Centroids | Keep::Vectors(Storage::Auto) => small,
     }
 }
 

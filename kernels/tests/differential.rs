@@ -152,12 +152,14 @@ enum Family {
     Clustered,
     /// Corners of a cube around one point: all as far from it, but for rounding.
     NearTies,
+    /// Lengths around 1e18, where filters end.
+    Brink,
 }
 
 /// Lower halves of a value at the ends of, and around the tie of, a rounding to the upper half.
 const EDGES: [u32; 6] = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
 
-const FAMILIES: [Family; 14] = [
+const FAMILIES: [Family; 15] = [
     Family::Normal,
     Family::Integers,
     Family::Huge,
@@ -172,6 +174,7 @@ const FAMILIES: [Family; 14] = [
     Family::Sparse,
     Family::Clustered,
     Family::NearTies,
+    Family::Brink,
 ];
 
 /// A stream of vectors of one family.
@@ -189,6 +192,7 @@ impl Source {
             Family::Huge => rng.pick(&[1e18, 1e19, 0.3 * root, 0.5 * root, root, 1e30, 3e38]),
             Family::Tiny => rng.pick(&[1e-18, 1e-20, 1e-22, 1e-30, 1e-38, 1e-42]),
             Family::Offset => rng.pick(&[1e3, 1e6]),
+            Family::Brink => 1e18 / (d as f32).sqrt() * rng.pick(&[0.5, 0.99, 0.999, 1.0]),
             Family::Clustered | Family::NearTies => rng.power(5.0).min(1.0),
             _ => rng.power(3.0),
         };
@@ -243,6 +247,7 @@ impl Source {
             Family::Sparse => rng.signed(0.0),
             Family::Clustered => base + rng.normal() * self.scale,
             Family::NearTies => base + rng.signed(self.scale),
+            Family::Brink => self.scale * (base.signum() + rng.normal() * 0.001),
         };
         finite(value)
     }
@@ -396,6 +401,63 @@ impl Shape {
         }
     }
 
+    /// Sizes for [`Case::draw_crowded`].
+    fn draw_crowded(rng: &mut Rng) -> Self {
+        let (d, rows, nlist, nq) = match rng.below(8) {
+            // A table scanned at once, or just too large for that.
+            0 => {
+                let rows = match rng.below(3) {
+                    0 => rng.within(4080..=4112),
+                    1 => rng.within(1..=4096),
+                    _ => rng.within(1..=100),
+                };
+                let d = rng.within(1..=12);
+                (
+                    d,
+                    rows,
+                    1,
+                    rng.within(1..=600).min(6_000_000 / (rows * d) + 1),
+                )
+            }
+            // Long vectors.
+            1 => {
+                let d = rng.within(700..=1100);
+                (d, rng.within(1..=600), rng.within(1..=4), rng.within(1..=6))
+            }
+            // So much work that threads share it, and so few queries that each works on all.
+            2..=5 => {
+                let nq = rng.within(2..=11);
+                let d = rng.pick(&[1, 3, 8, 16, 17, 24, 40, 64, 100, 129]);
+                let rows = (2_500_000 / nq / d).min(12_000);
+                (d, rows, rng.within(1..=12), nq)
+            }
+            _ => {
+                let (d, rows) = (rng.within(1..=40), rng.within(1..=3000));
+                let nq = rng.within(1..=60).min(1_500_000 / (rows * d) + 1);
+                (d, rows, rng.within(1..=24), nq)
+            }
+        };
+        let sizes = list_sizes(rng, rows, nlist);
+        let k = match rng.below(8) {
+            0..=2 => 1,
+            3..=4 => rng.within(2..=20),
+            _ => rng.within(21..=300),
+        };
+        let nprobe = if rng.one_in(3) {
+            rng.within(1..=sizes.len())
+        } else {
+            sizes.len()
+        };
+        Self {
+            metric: rng.pick(&Metric::ALL),
+            d,
+            k,
+            nq,
+            nprobe,
+            sizes,
+        }
+    }
+
     fn rows(&self) -> usize {
         self.sizes.iter().sum()
     }
@@ -453,6 +515,8 @@ struct Case {
     exact: bool,
     reranks: Run,
     scans: [Run; 2],
+    /// Whether every list has another layout.
+    mixed: bool,
 }
 
 impl Case {
@@ -510,6 +574,89 @@ impl Case {
                 (Isa::detect(), rng.within(1..=3)),
                 (draw_isa(rng, work), rng.within(1..=3)),
             ],
+            mixed: false,
+            shape,
+            family,
+            twist,
+            rows,
+            queries,
+        }
+    }
+
+    /// A case that strains the bookkeeping: enough rows that several threads share a query's
+    /// lists, values a filter hardly tells apart, or a table about as large as those that are
+    /// scanned at once.
+    fn draw_crowded(seed: u64) -> Self {
+        let rng = &mut Rng(seed ^ 0xc0_ffee << 32);
+        let shape = Shape::draw_crowded(rng);
+        let (d, n) = (shape.d, shape.rows());
+        let family = rng.pick(&[
+            Family::LowBits,
+            Family::LowBits,
+            Family::Halfway,
+            Family::Offset,
+            Family::NearTies,
+            Family::Clustered,
+            Family::Integers,
+            Family::Normal,
+            Family::Brink,
+        ]);
+        let mut source = Source::draw(rng, family, d);
+        if family == Family::Offset {
+            source.scale = rng.pick(&[1e3, 1e4, 1e5, 1e6]);
+        }
+        // Some lists far from the others, or of another kind.
+        let other = rng.pick(&FAMILIES);
+        let other = Source::draw(rng, other, d);
+        let strange = rng.pick(&[0, 0, 4, 2]);
+        let mut rows = Vec::with_capacity(n * d);
+        for &size in &shape.sizes {
+            let source = if strange > 0 && rng.one_in(strange) {
+                &other
+            } else {
+                &source
+            };
+            for _ in 0..size {
+                rows.extend(source.vector(rng));
+            }
+        }
+        let twist = match rng.below(10) {
+            0 => Twist::Repeat(rng.within(1..=n.clamp(1, 200))),
+            1..=2 => Twist::BestLast,
+            3 => Twist::BestFirst,
+            4 => Twist::Outlier,
+            _ => Twist::None,
+        };
+        match twist {
+            Twist::Repeat(distinct) => repeat(rng, &mut rows, d, distinct),
+            Twist::Outlier => make_outlier(rng, &mut rows, d),
+            _ => {}
+        }
+        let mut queries = Vec::with_capacity(shape.nq * d);
+        for _ in 0..shape.nq {
+            query(rng, &source, &rows, &mut queries);
+        }
+        let best_first = twist == Twist::BestFirst;
+        if (best_first || twist == Twist::BestLast) && shape.nq > 0 {
+            let mut rest = &mut rows[..];
+            for size in &shape.sizes {
+                let (list, tail) = rest.split_at_mut(size * d);
+                sort_rows(shape.metric, list, &queries[..d], best_first);
+                rest = tail;
+            }
+        }
+        let work = n * d * shape.nq * shape.nprobe / shape.sizes.len();
+        Self {
+            seed,
+            ids: (!rng.one_in(10)).then(|| draw_ids(rng, n)),
+            probes: draw_probes(rng, &shape),
+            exact: is_exact(&rows, &queries),
+            reranks: (Isa::detect(), rng.within(1..=3)),
+            scans: [
+                (Isa::detect(), rng.within(1..=3)),
+                (draw_isa(rng, work), rng.within(2..=3)),
+            ],
+            mixed: rng.one_in(4),
             shape,
             family,
             twist,
@@ -883,7 +1030,10 @@ fn check(case: &Case) -> Result<(), String> {
     // Every layout and order in turn, whatever else the seed draws.
     let layout = Layout::ALL[(case.seed % 3) as usize];
     let order = Order::ALL[(case.seed / 3 % 2) as usize];
-    let stores = case.lists().map(|(rows, _)| store(d, layout, rows));
+    let stores = case.lists().enumerate().map(|(i, (rows, _))| {
+        let turn = if case.mixed { i } else { 0 };
+        store(d, Layout::ALL[(case.seed as usize + turn) % 3], rows)
+    });
     let stores = stores.collect::<Result<Vec<Store>, _>>()?;
     let lists: Vec<List<'_>> = stores
         .iter()
@@ -935,13 +1085,13 @@ fn from_env(name: &str) -> Option<u64> {
     Some(value)
 }
 
-#[test]
-fn scan_and_rerank_agree_with_f64() {
+/// Checks the cases the environment asks for, `default` many if it does not say.
+fn run(draw: fn(u64) -> Case, default: u64) {
     let seed = from_env("BURN_IVF_FUZZ_SEED");
-    let cases = from_env("BURN_IVF_FUZZ_CASES").unwrap_or(if seed.is_some() { 1 } else { CASES });
+    let cases = from_env("BURN_IVF_FUZZ_CASES").unwrap_or(if seed.is_some() { 1 } else { default });
     let first = seed.unwrap_or(0);
     for seed in first..first.saturating_add(cases) {
-        let case = Case::draw(seed);
+        let case = draw(seed);
         let result = catch_unwind(AssertUnwindSafe(|| check(&case)))
             .unwrap_or_else(|_| Err("panicked (see above)".into()));
         if let Err(why) = result {
@@ -951,6 +1101,16 @@ fn scan_and_rerank_agree_with_f64() {
             );
         }
     }
+}
+
+#[test]
+fn scan_and_rerank_agree_with_f64() {
+    run(Case::draw, CASES);
+}
+
+#[test]
+fn crowded_scans_agree_with_f64() {
+    run(Case::draw_crowded, CASES / 4);
 }
 
 /// The cases drawn by default meet what the module doc promises.

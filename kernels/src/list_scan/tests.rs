@@ -1,5 +1,8 @@
 use super::*;
-use crate::{rows::Layout, simd::Isa};
+use crate::{
+    rows::{Layout, PANEL, planes},
+    simd::Isa,
+};
 use proptest::prelude::*;
 
 /// Small integers for ties, wide floats for the rest.
@@ -323,4 +326,161 @@ fn bad_input_is_an_error() {
     assert!(rerank(&problem(&[0.0; 3]), &[slot], 1, isa).is_err());
     let found = scan(&problem(&[2.2; 3]), &[0], 1, isa).unwrap();
     assert_eq!(found.labels, [2]);
+}
+
+/// Takes down the keys of a filter.
+struct AllKeys<'a>(&'a mut [f32]);
+
+impl worker::Sink for AllKeys<'_> {
+    const ALL: bool = true;
+
+    fn keys(&mut self, _: u32, at: usize) -> &mut [f32] {
+        &mut self.0[at..][..PANEL]
+    }
+}
+
+/// How far the filter's keys of `rows` are from the exact ones, as a share of the bound.
+fn share_of_bound(metric: Metric, rows: &Rows, query: &[f32], isa: Isa) -> f64 {
+    let lists = [List::new(rows, ListIds::Place).unwrap()];
+    let d = query.len();
+    let problem = Problem {
+        metric,
+        d,
+        k: 1,
+        lists: &lists,
+        queries: query,
+    };
+    let queries = queries::Queries::new(&problem, 0..1, &[rows.extent()], isa, false);
+    let block = seeker::Block::new(&problem, queries, 1, isa);
+    let facts = *block.queries.facts(0);
+    if facts.error.is_infinite() {
+        return 0.0;
+    }
+    let group = worker::Group {
+        block: &block,
+        d,
+        queries: &[0],
+        next: &[],
+    };
+    let strip = worker::Strip {
+        list: 0,
+        rows,
+        panels: 0..rows.panels(),
+    };
+    let mut keys = vec![0.0; rows.len().next_multiple_of(PANEL)];
+    let mut scratch = worker::Scratch::new();
+    worker::scan_strip(&strip, &group, false, &mut scratch, &mut AllKeys(&mut keys));
+    let shift = match metric {
+        Metric::L2 => f64::from(facts.norm2),
+        Metric::InnerProduct => 0.0,
+    };
+    let mut padded = query.to_vec();
+    padded.resize(crate::distance::padded(d), 0.0);
+    let mut worst: f64 = 0.0;
+    let mut row = vec![0.0; padded.len()];
+    for (slot, &key) in keys[..rows.len()].iter().enumerate() {
+        rows.copy_row(slot, &mut row);
+        let exact = crate::distance::key(metric, &padded, &row);
+        let off = f64::from(key) + shift - f64::from(exact);
+        worst = worst.max(off.abs() / facts.error);
+    }
+    worst
+}
+
+/// Numbers below a bound, the same in every run.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) as usize % n
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}
+
+/// Lower halves at the ends of, and around the tie of, a rounding to bf16.
+const EDGES: [u32; 6] = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
+
+/// About `2^exponent`, with one of [`EDGES`] below.
+fn edge(draws: &mut Draws, low: u32, exponent: i32) -> f32 {
+    let high = draws.below(128) as u32;
+    let high = draws.pick(&[0, high]) << 16;
+    let x = f32::from_bits(0x3f80_0000 | high | low) * 2.0_f64.powi(exponent) as f32;
+    draws.pick(&[x, x, -x])
+}
+
+/// Rows around one vector, and a query that makes what rounding takes from them add up.
+fn rows_and_query(draws: &mut Draws, d: usize, layout: Layout) -> (Rows, Vec<f32>) {
+    let exponents = [
+        -149, -130, -127, -126, -120, -75, -70, -63, -62, -40, -8, 0, 3, 30, 50,
+    ];
+    let exponent = draws.pick(&exponents);
+    let other = draws.pick(&[exponent, 0, -exponent, -126, 20]).min(55);
+    let (low, spread) = (draws.pick(&EDGES), draws.pick(&[1, 1, 2, 30]));
+    let base: Vec<f32> = (0..d)
+        .map(|_| {
+            let exponent = exponent + draws.below(spread) as i32;
+            edge(draws, low, exponent)
+        })
+        .collect();
+    let query = match draws.below(5) {
+        0 => base.clone(),
+        1 => base.iter().map(|x| -x).collect(),
+        2 => (base.iter().map(|x| x.signum() * 2.0_f64.powi(other) as f32)).collect(),
+        3 => (base.iter().map(|&x| x - planes::filtered(x))).collect(),
+        _ => (0..d)
+            .map(|_| {
+                let low = draws.pick(&EDGES);
+                edge(draws, low, other)
+            })
+            .collect(),
+    };
+    let mut rows = Rows::new(d, layout);
+    for i in 0..20 {
+        let value = |&x: &f32| {
+            let high = x.to_bits() & 0xffff_0000;
+            match i % 5 {
+                0 => x,
+                1 => -x,
+                2 => f32::from_bits(high | draws.pick(&EDGES)),
+                3 => f32::from_bits(high | 0x8000),
+                _ => draws.pick(&[x, -x]),
+            }
+        };
+        let row: Vec<f32> = base.iter().map(value).collect();
+        rows.push(&row);
+    }
+    (rows, query)
+}
+
+/// The bound holds where vectors are made to come near it: what is rounded off adds up, at every
+/// scale, through cancellation and underflow.
+#[test]
+fn filters_keep_to_their_bound() {
+    let mut draws = Draws(1);
+    let mut worst: f64 = 0.0;
+    for case in 0..400 {
+        let d = draws.pick(&[1, 2, 7, 8, 16, 31, 64, 200, 1000]);
+        let layout = draws.pick(&[Layout::Planes, Layout::Copy, Layout::F32]);
+        let (rows, query) = rows_and_query(&mut draws, d, layout);
+        for (metric, isa) in Metric::ALL
+            .into_iter()
+            .flat_map(|metric| Isa::available().into_iter().map(move |isa| (metric, isa)))
+        {
+            let share = share_of_bound(metric, &rows, &query, isa);
+            let isa = isa.name();
+            assert!(
+                share <= 1.0,
+                "{share}: case {case}, {metric} {layout} {isa} {d}"
+            );
+            worst = worst.max(share);
+        }
+    }
+    assert!(worst > 0.5, "nothing came near the bound: {worst}");
 }

@@ -156,6 +156,8 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
             train_ms: crate::json::rounded(self.train_ms),
             add_ms: crate::json::rounded(self.add_ms),
             imbalance: self.index.imbalance_factor(),
+            storage: self.index.storage().to_string(),
+            index_bytes: self.index.memory_info().total(),
             warmup: 0,
             rotate: true,
             input: Input::Host.name(),

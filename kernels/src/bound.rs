@@ -9,8 +9,9 @@
 //! The terms, with `u = 2⁻²⁴` and norms as upper bounds:
 //!
 //! * rounding of the vectors: `|q·x - q̂·x̂| <= |q|·|x - x̂| + |q - q̂|·|x̂|` (Cauchy-Schwarz);
-//! * the sum of `d` products in f32, in any order: `(d + 8)·u·|q̂|·|x̂|` (Higham, *Accuracy and
-//!   Stability of Numerical Algorithms*, 2002, §3.1);
+//! * the sum of `d` products in f32, in any order: `(d + 8)·u·|q̂|·|x̂|` (Jeannerod and Rump,
+//!   *Improved error bounds for inner products in floating-point arithmetic*, 2013: `d·u` without a
+//!   higher-order term);
 //! * `‖x‖²`, `‖q‖²` and the exact key in [`LANES`] partial sums: `(d / LANES + 8)·u` relative each;
 //! * the final subtraction: `u·(|x|² + 2|q||x|)`;
 //! * underflow, where the bf16 instructions flush to zero: `2⁻¹²⁴` a component, absolutely.

@@ -54,6 +54,16 @@ pub enum KernelError {
         /// Elements found.
         found: usize,
     },
+    /// No component, no result asked for, or more results than can be counted.
+    #[error("d = {d} and k = {k} for {nq} queries; d and k must be at least 1 and nq · k countable")]
+    Sizes {
+        /// Components of a vector.
+        d: usize,
+        /// Results per query.
+        k: usize,
+        /// Queries.
+        nq: usize,
+    },
     /// A probe names a list that does not exist.
     #[error("probe names list {list}, but there are {lists} lists")]
     List {

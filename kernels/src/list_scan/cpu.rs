@@ -34,6 +34,11 @@ const TABLE_QUERIES: usize = 1024;
 const CACHED_BYTES: usize = 2 << 20;
 /// Bytes of buffers, over all workers.
 const BUFFER_BYTES: usize = 32 << 20;
+/// Queries per block at least, as long as their buffers take no more than [`LEAST_BYTES`] a worker:
+/// every block reads its lists anew.
+const LEAST_QUERIES: usize = 256;
+/// See [`LEAST_QUERIES`].
+const LEAST_BYTES: usize = 4 << 20;
 /// Component pairs below which waking a second thread costs more than it saves.
 const SERIAL_WORK: usize = 1 << 21;
 /// Pieces per worker, so that none waits long for the last.
@@ -65,8 +70,19 @@ pub fn scan(
     if nq == 0 || nprobe == 0 {
         return Ok(best);
     }
+    // A query keeps no more rows than it reads: buffers follow that, not a huge k.
+    let read_by = |probes: &[u32]| {
+        let lists = probes.iter().filter(|&&l| l != SKIP);
+        lists.map(|&l| problem.lists[l as usize].len()).sum()
+    };
+    let most: usize = probes.chunks_exact(nprobe).map(read_by).max().unwrap_or(0);
+    let kept = Problem {
+        k: k.min(most).max(1),
+        ..*problem
+    };
     let job = Job {
-        problem,
+        problem: &kept,
+        stride: k,
         probes,
         nprobe,
         order,
@@ -110,8 +126,10 @@ pub fn scan(
         return Ok(best);
     }
     let bytes: usize = problem.lists.iter().map(|list| list.rows().bytes()).sum();
-    let buffer = seeker::capacity(k) * (size_of::<f32>() + size_of::<Slot>());
-    let limit = (BUFFER_BYTES / threads / buffer).max(1);
+    let buffer = seeker::capacity(kept.k) * (size_of::<f32>() + size_of::<Slot>());
+    let limit = (BUFFER_BYTES / threads / buffer)
+        .max(LEAST_QUERIES.min(LEAST_BYTES / buffer))
+        .max(1);
     let side_by_side = threads > 1 && bytes <= CACHED_BYTES && nq >= 4 * threads;
     let counts = if side_by_side {
         let share = nq.div_ceil(4 * threads).min(SMALL_BLOCK_QUERIES).min(limit);
@@ -158,7 +176,10 @@ impl Counts {
 }
 
 struct Job<'a> {
+    /// The problem, with `k` no larger than the rows a query may find.
     problem: &'a Problem<'a>,
+    /// Places per query in the answer.
+    stride: usize,
     probes: &'a [u32],
     nprobe: usize,
     order: Order,
@@ -182,8 +203,8 @@ impl Job<'_> {
         labels: &mut [i64],
     ) -> Counts {
         let problem = self.problem;
-        let k = problem.k;
-        let n = labels.len() / k;
+        let stride = self.stride;
+        let n = labels.len() / stride;
         let probes = &self.probes[first * self.nprobe..(first + n) * self.nprobe];
         let extents: Vec<Extent> = probes
             .chunks_exact(self.nprobe)
@@ -227,6 +248,7 @@ impl Job<'_> {
             self.isa.run(Finish {
                 block: &block,
                 first: chunk * FINISH,
+                stride,
                 finds,
                 distances,
                 labels,
@@ -234,13 +256,13 @@ impl Job<'_> {
         };
         counts.reranked += if workers > 1 && n > FINISH {
             let finds = finds.par_chunks_mut(FINISH).enumerate();
-            let distances = distances.par_chunks_mut(FINISH * k);
-            let labels = labels.par_chunks_mut(FINISH * k);
+            let distances = distances.par_chunks_mut(FINISH * stride);
+            let labels = labels.par_chunks_mut(FINISH * stride);
             finds.zip(distances).zip(labels).map(finish).sum::<u64>()
         } else {
             let finds = finds.chunks_mut(FINISH).enumerate();
-            let distances = distances.chunks_mut(FINISH * k);
-            let labels = labels.chunks_mut(FINISH * k);
+            let distances = distances.chunks_mut(FINISH * stride);
+            let labels = labels.chunks_mut(FINISH * stride);
             finds.zip(distances).zip(labels).map(finish).sum()
         };
         counts
@@ -256,7 +278,7 @@ impl Job<'_> {
         // One group for every list, or for every (rank, query).
         let groups: Vec<(u32, core::ops::Range<usize>)> = match self.order {
             Order::ListMajor => (0..lists.len())
-                .map(|l| (l as u32, starts[l] as usize..starts[l + 1] as usize))
+                .map(|l| (l as u32, starts[l]..starts[l + 1]))
                 .filter(|(_, members)| !members.is_empty())
                 .collect(),
             Order::QueryMajor => members
@@ -280,7 +302,7 @@ impl Job<'_> {
         for (list, members) in groups {
             let panels = lists[list as usize].rows().panels();
             let cost = (members.len() * crate::rows::PANEL) as u64;
-            let step = (share.div_ceil(cost) as usize).min(panels).max(1);
+            let step = share.div_ceil(cost).clamp(1, panels.max(1) as u64) as usize;
             for first in (0..panels).step_by(step) {
                 pieces.push(Piece {
                     list,
@@ -295,7 +317,7 @@ impl Job<'_> {
 
     /// Groups a block's queries by list (histogram, running sum, scatter): list `l` is read by
     /// `members[starts[l]..starts[l + 1]]`, in order of queries.
-    fn group(&self, probes: &[u32], queries: &Queries) -> (Vec<u32>, Vec<(u32, u32)>) {
+    fn group(&self, probes: &[u32], queries: &Queries) -> (Vec<usize>, Vec<(u32, u32)>) {
         let lists = self.problem.lists.len();
         let pairs = || {
             probes
@@ -307,7 +329,7 @@ impl Job<'_> {
                     read.map(move |&l| (l, i as u32))
                 })
         };
-        let mut starts = vec![0_u32; lists + 1];
+        let mut starts = vec![0_usize; lists + 1];
         for (list, _) in pairs() {
             starts[list as usize + 1] += 1;
         }
@@ -315,9 +337,9 @@ impl Job<'_> {
             starts[l + 1] += starts[l];
         }
         let mut next = starts.clone();
-        let mut members = vec![(0, 0); starts[lists] as usize];
+        let mut members = vec![(0, 0); starts[lists]];
         for (list, query) in pairs() {
-            members[next[list as usize] as usize] = (list, query);
+            members[next[list as usize]] = (list, query);
             next[list as usize] += 1;
         }
         (starts, members)
@@ -344,6 +366,7 @@ type FinishChunk<'s, 'a> = (
 struct Finish<'s, 'a> {
     block: &'s Block<'s>,
     first: usize,
+    stride: usize,
     finds: &'s mut [Vec<&'a mut Seeker>],
     distances: &'s mut [f32],
     labels: &'s mut [i64],
@@ -359,8 +382,8 @@ impl WithSimd for Finish<'_, '_> {
         let mut top = TopK::new(problem.k);
         let mut waiting = Waiting::default();
         let mut reranked = 0;
-        let distances = self.distances.chunks_exact_mut(problem.k);
-        let labels = self.labels.chunks_exact_mut(problem.k);
+        let distances = self.distances.chunks_exact_mut(self.stride);
+        let labels = self.labels.chunks_exact_mut(self.stride);
         let places = self.finds.iter_mut().zip(distances).zip(labels);
         for (i, ((finds, distances), labels)) in places.enumerate() {
             let query = self.first + i;

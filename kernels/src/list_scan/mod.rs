@@ -143,7 +143,7 @@ pub struct Problem<'a> {
 impl<'a> Problem<'a> {
     /// Number of queries.
     pub fn nq(&self) -> usize {
-        self.queries.len() / self.d
+        self.queries.len() / self.d.max(1)
     }
 
     fn query(&self, i: usize) -> &'a [f32] {
@@ -155,6 +155,13 @@ impl<'a> Problem<'a> {
     }
 
     fn check(&self) -> Result<(), KernelError> {
+        if self.d == 0 || self.k == 0 || self.nq().checked_mul(self.k).is_none() {
+            return Err(KernelError::Sizes {
+                d: self.d,
+                k: self.k,
+                nq: self.queries.len() / self.d.max(1),
+            });
+        }
         check_len("queries", self.nq() * self.d, self.queries.len())?;
         for list in self.lists {
             check_len("components of a list's vectors", self.d, list.rows.d())?;

@@ -55,7 +55,7 @@ impl<'a> Block<'a> {
     }
 
     /// The limit that follows from a filter key among whose equals or betters there are k.
-    fn reach(&self, i: usize, kth: f32) -> f32 {
+    pub fn reach(&self, i: usize, kth: f32) -> f32 {
         round_up(f64::from(kth) + 2.0 * self.queries.facts(i).error)
     }
 
@@ -352,7 +352,7 @@ impl WithSimd for KthBound<'_> {
 
 /// The smallest and the largest of some keys, none of which is NaN.
 #[inline(always)]
-fn range(keys: &[f32]) -> (f32, f32) {
+fn extremes(keys: &[f32]) -> (f32, f32) {
     let (mut low, mut high) = ([f32::INFINITY; PANEL], [f32::NEG_INFINITY; PANEL]);
     let (chunks, rest) = keys.as_chunks::<PANEL>();
     for chunk in chunks {
@@ -385,7 +385,7 @@ const HALVINGS: usize = 14;
 /// most `enough` do not. Keys are finite.
 #[inline(always)]
 pub(super) fn kth_bound(keys: &[f32], k: usize, enough: usize) -> f32 {
-    let (mut low, mut high) = range(keys);
+    let (mut low, mut high) = extremes(keys);
     if k == 1 {
         return low;
     }

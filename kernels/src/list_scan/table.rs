@@ -11,7 +11,6 @@ use super::{
     worker::{Group, Scratch, Sink, Strip, scan_strip},
 };
 use crate::{
-    bound::round_up,
     order::{Slot, TopK},
     rows::PANEL,
     simd::Isa,
@@ -46,6 +45,7 @@ pub(super) fn scan(
     let step = (KEY_BYTES / (width.max(1) * size_of::<f32>())).clamp(6, QUERIES);
     let mut keys = AVec::<f32, ConstAlign<64>>::new(64);
     keys.resize(step * width, 0.0);
+    let mut scratch = Scratch::new();
     let (mut reads, mut reranked) = (0, 0);
     let k = problem.k;
     for first in range.clone().step_by(step) {
@@ -68,7 +68,6 @@ pub(super) fn scan(
                 queries,
                 next: &[],
             };
-            let mut scratch = Scratch::new();
             // A few panels at a time stay in the first cache while the queries read them.
             for panels in (0..rows.panels()).step_by(4) {
                 let strip = Strip {
@@ -154,8 +153,7 @@ impl WithSimd for Select<'_> {
                 let limit = facts.reach.unfiltered_limit(kth, facts.extent);
                 facts.reach.unfiltered_limit(limit, facts.extent)
             } else {
-                let kth = kth_bound(keys, k, k);
-                round_up(f64::from(kth) + 2.0 * facts.error)
+                self.block.reach(i, kth_bound(keys, k, k))
             };
             // A sum that left the range says nothing.
             let pass = |key: f32| key <= limit || self.unfiltered && !key.is_finite();

@@ -122,9 +122,15 @@ impl<'a> Worker<'a> {
         }
         let mut filtered = core::mem::take(&mut self.filtered);
         let mut exact = core::mem::take(&mut self.unfiltered);
-        let (with, without) = members.iter().partition::<Vec<u32>, _>(|q| !unfiltered(q));
-        filtered.clone_from(&with);
-        exact.clone_from(&without);
+        filtered.clear();
+        exact.clear();
+        for query in members {
+            if unfiltered(query) {
+                exact.push(*query);
+            } else {
+                filtered.push(*query);
+            }
+        }
         self.strips(piece, &filtered, false, None);
         self.strips(piece, &exact, true, next);
         (self.filtered, self.unfiltered) = (filtered, exact);

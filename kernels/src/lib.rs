@@ -36,6 +36,7 @@ mod metric;
 pub mod order;
 pub mod rows;
 pub mod select_k;
+mod share;
 pub mod simd;
 
 pub use metric::{Metric, UnknownMetric};
@@ -55,7 +56,9 @@ pub enum KernelError {
         found: usize,
     },
     /// No component, no result asked for, or more results than can be counted.
-    #[error("d = {d} and k = {k} for {nq} queries; d and k must be at least 1 and nq · k countable")]
+    #[error(
+        "d = {d} and k = {k} for {nq} queries; d and k must be at least 1 and nq · k countable"
+    )]
     Sizes {
         /// Components of a vector.
         d: usize,

@@ -18,11 +18,12 @@ use crate::{
     bound::Extent,
     check_len,
     order::{Slot, TopK},
+    share::share,
     simd::Isa,
 };
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Queries per block at most: enough that a list's rows, read from memory once, meet many.
 const BLOCK_QUERIES: usize = 4096;
@@ -96,33 +97,16 @@ pub fn scan(
         rayon::current_num_threads()
     };
     if table::fits(problem, nprobe) {
-        let share = nq.div_ceil(4 * threads).clamp(1, TABLE_QUERIES);
-        let answer = |(part, (distances, labels)): (usize, (&mut [f32], &mut [i64]))| {
-            let range = part * share..(part * share + share).min(nq);
-            table::scan(
-                problem,
-                range.clone(),
-                &probes[range],
-                isa,
-                distances,
-                labels,
-            )
-        };
-        let distances = &mut best.distances;
-        let add = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
-        let (reads, reranked) = if threads > 1 {
-            let places = distances.par_chunks_mut(share * k);
-            let places = places.zip(best.labels.par_chunks_mut(share * k));
-            places.enumerate().map(answer).reduce(|| (0, 0), add)
-        } else {
-            let places = distances.chunks_mut(share * k);
-            let places = places.zip(best.labels.chunks_mut(share * k));
-            places.enumerate().map(answer).fold((0, 0), add)
-        };
-        let rows = problem.lists[0].len() as u64;
-        best.rows_reranked = reranked;
-        best.lists_scanned = if rows > 0 { reads } else { 0 };
-        best.rows_scanned = reads * rows;
+        let step = nq.div_ceil(4 * threads).clamp(1, TABLE_QUERIES);
+        let distances = best.distances.chunks_mut(step * k);
+        let places = distances.zip(best.labels.chunks_mut(step * k)).enumerate();
+        let total = Counters::default();
+        share(threads, places, |(part, (distances, labels))| {
+            let range = part * step..(part * step + step).min(nq);
+            let probes = &probes[range.clone()];
+            total.add(table::scan(problem, range, probes, isa, distances, labels));
+        });
+        total.store(&mut best);
         return Ok(best);
     }
     let bytes: usize = problem.lists.iter().map(|list| list.rows().bytes()).sum();
@@ -131,47 +115,55 @@ pub fn scan(
         .max(LEAST_QUERIES.min(LEAST_BYTES / buffer))
         .max(1);
     let side_by_side = threads > 1 && bytes <= CACHED_BYTES && nq >= 4 * threads;
-    let counts = if side_by_side {
-        let share = nq.div_ceil(4 * threads).min(SMALL_BLOCK_QUERIES).min(limit);
-        best.distances
-            .par_chunks_mut(share * k)
-            .zip(best.labels.par_chunks_mut(share * k))
-            .enumerate()
-            .map(|(block, (distances, labels))| job.block(block * share, 1, distances, labels))
-            .reduce(Counts::default, Counts::add)
+    // Blocks beside each other, each on one thread, or one after the other, each on all.
+    let (step, outer, inner) = if side_by_side {
+        let step = nq.div_ceil(4 * threads).min(SMALL_BLOCK_QUERIES).min(limit);
+        (step, threads, 1)
     } else {
-        let share = BLOCK_QUERIES.min(limit);
         // Blocks of about equal size.
-        let share = nq.div_ceil(nq.div_ceil(share));
-        best.distances
-            .chunks_mut(share * k)
-            .zip(best.labels.chunks_mut(share * k))
-            .enumerate()
-            .map(|(block, (distances, labels))| {
-                job.block(block * share, threads, distances, labels)
-            })
-            .fold(Counts::default(), Counts::add)
+        let step = nq.div_ceil(nq.div_ceil(BLOCK_QUERIES.min(limit)));
+        (step, 1, threads)
     };
-    best.rows_scanned = counts.rows;
-    best.lists_scanned = counts.lists;
-    best.rows_reranked = counts.reranked;
+    let distances = best.distances.chunks_mut(step * k);
+    let places = distances.zip(best.labels.chunks_mut(step * k)).enumerate();
+    let total = Counters::default();
+    share(outer, places, |(block, (distances, labels))| {
+        total.add(job.block(block * step, inner, distances, labels));
+    });
+    total.store(&mut best);
     Ok(best)
 }
 
+/// What was read, for the statistics.
 #[derive(Debug, Clone, Copy, Default)]
-struct Counts {
-    rows: u64,
-    lists: u64,
-    reranked: u64,
+pub(super) struct Counts {
+    /// (query, row) pairs.
+    pub rows: u64,
+    /// (query, non-empty list) pairs.
+    pub lists: u64,
+    /// Rows compared exactly.
+    pub reranked: u64,
 }
 
-impl Counts {
-    fn add(self, other: Self) -> Self {
-        Self {
-            rows: self.rows + other.rows,
-            lists: self.lists + other.lists,
-            reranked: self.reranked + other.reranked,
-        }
+/// [`Counts`] of several threads.
+#[derive(Debug, Default)]
+struct Counters {
+    rows: AtomicU64,
+    lists: AtomicU64,
+    reranked: AtomicU64,
+}
+
+impl Counters {
+    fn add(&self, counts: Counts) {
+        self.rows.fetch_add(counts.rows, Relaxed);
+        self.lists.fetch_add(counts.lists, Relaxed);
+        self.reranked.fetch_add(counts.reranked, Relaxed);
+    }
+
+    fn store(self, best: &mut Best) {
+        best.rows_scanned = self.rows.into_inner();
+        best.lists_scanned = self.lists.into_inner();
+        best.rows_reranked = self.reranked.into_inner();
     }
 }
 
@@ -184,6 +176,11 @@ struct Job<'a> {
     nprobe: usize,
     order: Order,
     isa: Isa,
+}
+
+/// A lock that a panic elsewhere does not spoil: the panic goes on at the end of the scope.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A block's work: pieces of lists, and the queries that read each.
@@ -216,26 +213,30 @@ impl Job<'_> {
             })
             .collect();
         let range = first..first + n;
-        let queries = Queries::new(problem, range, &extents, self.isa, workers > 1);
+        let queries = Queries::new(problem, range, &extents, self.isa, workers);
         let (work, mut counts) = self.work(probes, &queries, workers);
         let block = Block::new(problem, queries, n, self.isa);
-        let next = AtomicUsize::new(0);
-        let scan = |_| {
-            let mut worker = Worker::new(&block, n);
-            let take = || work.pieces.get(next.fetch_add(1, Relaxed));
+        let workers = workers.min(work.pieces.len().max(1));
+        let idle: Vec<Worker<'_>> = (0..workers).map(|_| Worker::new(&block)).collect();
+        // Workers are handed out like work: a thread that comes late finds none.
+        let pieces = Mutex::new(work.pieces.iter());
+        let found = Mutex::new(Vec::with_capacity(workers));
+        share(workers, idle.into_iter(), |mut worker| {
+            let take = || lock(&pieces).next();
             let mut piece = take();
+            if piece.is_none() {
+                return;
+            }
+            worker.start(n);
             while let Some(now) = piece {
                 // Known early, so that its first rows can be asked for.
                 piece = take();
                 worker.scan(now, &work.members[now.members.clone()], piece);
             }
-            (worker.seekers, worker.reranked)
-        };
-        let mut found: Vec<(Vec<Seeker>, u64)> = if workers > 1 {
-            (0..workers).into_par_iter().map(scan).collect()
-        } else {
-            vec![scan(0)]
-        };
+            lock(&found).push((worker.seekers, worker.reranked));
+        });
+        let mut found: Vec<(Vec<Seeker>, u64)> =
+            found.into_inner().unwrap_or_else(PoisonError::into_inner);
         counts.reranked = found.iter().map(|(_, reranked)| reranked).sum();
         // Every query's finds by all workers, side by side.
         let mut finds: Vec<Vec<&mut Seeker>> = (0..n).map(|_| Vec::new()).collect();
@@ -244,27 +245,27 @@ impl Job<'_> {
                 finds.push(seeker);
             }
         }
-        let finish = |(((chunk, finds), distances), labels): FinishChunk<'_, '_>| {
-            self.isa.run(Finish {
-                block: &block,
-                first: chunk * FINISH,
-                stride,
-                finds,
-                distances,
-                labels,
-            })
-        };
-        counts.reranked += if workers > 1 && n > FINISH {
-            let finds = finds.par_chunks_mut(FINISH).enumerate();
-            let distances = distances.par_chunks_mut(FINISH * stride);
-            let labels = labels.par_chunks_mut(FINISH * stride);
-            finds.zip(distances).zip(labels).map(finish).sum::<u64>()
-        } else {
-            let finds = finds.chunks_mut(FINISH).enumerate();
-            let distances = distances.chunks_mut(FINISH * stride);
-            let labels = labels.chunks_mut(FINISH * stride);
-            finds.zip(distances).zip(labels).map(finish).sum()
-        };
+        let reranked = AtomicU64::new(counts.reranked);
+        let chunks = finds.chunks_mut(FINISH).enumerate();
+        let distances = distances.chunks_mut(FINISH * stride);
+        let places = distances.zip(labels.chunks_mut(FINISH * stride));
+        let workers = workers.min(n.div_ceil(FINISH));
+        share(
+            workers,
+            chunks.zip(places),
+            |((chunk, finds), (distances, labels))| {
+                let rows = self.isa.run(Finish {
+                    block: &block,
+                    first: chunk * FINISH,
+                    stride,
+                    finds,
+                    distances,
+                    labels,
+                });
+                reranked.fetch_add(rows, Relaxed);
+            },
+        );
+        counts.reranked = reranked.into_inner();
         counts
     }
 
@@ -356,11 +357,6 @@ impl Job<'_> {
             .collect()
     }
 }
-
-type FinishChunk<'s, 'a> = (
-    ((usize, &'s mut [Vec<&'a mut Seeker>]), &'s mut [f32]),
-    &'s mut [i64],
-);
 
 /// Re-ranks and writes the answers of some queries; returns how many rows were compared exactly.
 struct Finish<'s, 'a> {

@@ -5,15 +5,15 @@ use crate::{
     bound::{Extent, Reach},
     distance,
     rows::{Layout, planes},
+    share::share,
     simd::Isa,
 };
 use aligned_vec::{AVec, ConstAlign};
 use core::ops::Range;
 use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
 
 /// Queries prepared at once on one thread.
-const CHUNK: usize = 64;
+const CHUNK: usize = 128;
 
 /// A block of queries.
 pub(super) struct Queries {
@@ -49,7 +49,7 @@ impl Queries {
         range: Range<usize>,
         extents: &[Extent],
         isa: Isa,
-        parallel: bool,
+        workers: usize,
     ) -> Self {
         let n = range.len();
         let d = problem.d;
@@ -76,46 +76,29 @@ impl Queries {
             facts: vec![blank; n],
         };
         let rows = &problem.queries[range.start * d..range.end * d];
-        let prepare = |(((rows, full), half), (facts, extents)): Piece<'_>| {
-            isa.run(Prepare {
-                problem,
-                rows,
-                stride,
-                full,
-                half_stride,
-                half,
-                facts,
-                extents,
-            });
-        };
-        // Without bf16 the half plane is empty: chunks of nothing, as many as needed.
-        let half_chunk = (CHUNK * half_stride).max(1);
-        let mut none: Vec<[u16; 0]> = vec![[]; n.div_ceil(CHUNK)];
-        if parallel {
-            let full = queries.full.par_chunks_mut(CHUNK * stride);
-            let facts = queries.facts.par_chunks_mut(CHUNK);
-            let pieces = rows.par_chunks(CHUNK * d).zip(full);
-            let rest = facts.zip(extents.par_chunks(CHUNK));
-            if half_stride > 0 {
-                let half = queries.half.par_chunks_mut(half_chunk);
-                pieces.zip(half).zip(rest).for_each(prepare);
-            } else {
-                let half = none.par_iter_mut().map(<[u16; 0]>::as_mut_slice);
-                pieces.zip(half).zip(rest).for_each(prepare);
-            }
-        } else {
-            let full = queries.full.chunks_mut(CHUNK * stride);
-            let facts = queries.facts.chunks_mut(CHUNK);
-            let pieces = rows.chunks(CHUNK * d).zip(full);
-            let rest = facts.zip(extents.chunks(CHUNK));
-            if half_stride > 0 {
-                let half = queries.half.chunks_mut(half_chunk);
-                pieces.zip(half).zip(rest).for_each(prepare);
-            } else {
-                let half = none.iter_mut().map(<[u16; 0]>::as_mut_slice);
-                pieces.zip(half).zip(rest).for_each(prepare);
-            }
-        }
+        // Without bf16 there is nothing to write: as many empty slices as needed.
+        let half = queries.half.chunks_mut((CHUNK * half_stride).max(1));
+        let half = half.map(Some).chain(core::iter::repeat_with(|| None));
+        let full = queries.full.chunks_mut(CHUNK * stride);
+        let facts = queries.facts.chunks_mut(CHUNK).zip(extents.chunks(CHUNK));
+        let pieces = rows.chunks(CHUNK * d).zip(full).zip(half).zip(facts);
+        let workers = workers.min(n.div_ceil(CHUNK));
+        share(
+            workers,
+            pieces,
+            |(((rows, full), half), (facts, extents))| {
+                isa.run(Prepare {
+                    problem,
+                    rows,
+                    stride,
+                    full,
+                    half_stride,
+                    half: half.unwrap_or_default(),
+                    facts,
+                    extents,
+                });
+            },
+        );
         queries
     }
 
@@ -136,11 +119,6 @@ impl Queries {
         &self.facts[i]
     }
 }
-
-type Piece<'a> = (
-    ((&'a [f32], &'a mut [f32]), &'a mut [u16]),
-    (&'a mut [Facts], &'a [Extent]),
-);
 
 struct Prepare<'a> {
     problem: &'a Problem<'a>,

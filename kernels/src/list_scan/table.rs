@@ -6,6 +6,7 @@
 
 use super::{
     ListsIds, Problem,
+    cpu::Counts,
     queries::Queries,
     seeker::{Block, exact, kth_bound},
     worker::{Group, Scratch, Sink, Strip, scan_strip},
@@ -31,7 +32,7 @@ pub(super) fn fits(problem: &Problem<'_>, nprobe: usize) -> bool {
     nprobe == 1 && problem.lists.len() == 1 && problem.lists[0].len() <= ROWS
 }
 
-/// Answers some queries; returns how many read the table and how many rows were compared exactly.
+/// Answers some queries.
 pub(super) fn scan(
     problem: &Problem<'_>,
     range: Range<usize>,
@@ -39,7 +40,7 @@ pub(super) fn scan(
     isa: Isa,
     distances: &mut [f32],
     labels: &mut [i64],
-) -> (u64, u64) {
+) -> Counts {
     let rows = problem.lists[0].rows();
     let width = rows.panels() * PANEL;
     let step = (KEY_BYTES / (width.max(1) * size_of::<f32>())).clamp(6, QUERIES);
@@ -51,7 +52,7 @@ pub(super) fn scan(
     for first in range.clone().step_by(step) {
         let n = step.min(range.end - first);
         let extents = [rows.extent(); QUERIES];
-        let queries = Queries::new(problem, first..first + n, &extents[..n], isa, false);
+        let queries = Queries::new(problem, first..first + n, &extents[..n], isa, 1);
         let block = Block::new(problem, queries, 0, isa);
         let searched = |i: &u32| {
             let facts = block.queries.facts(*i as usize);
@@ -96,7 +97,11 @@ pub(super) fn scan(
             });
         }
     }
-    (reads, reranked)
+    Counts {
+        rows: reads * rows.len() as u64,
+        lists: if rows.is_empty() { 0 } else { reads },
+        reranked,
+    }
 }
 
 /// Writes all keys down.

@@ -350,7 +350,7 @@ fn share_of_bound(metric: Metric, rows: &Rows, query: &[f32], isa: Isa) -> f64 {
         lists: &lists,
         queries: query,
     };
-    let queries = queries::Queries::new(&problem, 0..1, &[rows.extent()], isa, false);
+    let queries = queries::Queries::new(&problem, 0..1, &[rows.extent()], isa, 1);
     let block = seeker::Block::new(&problem, queries, 1, isa);
     let facts = *block.queries.facts(0);
     if facts.error.is_infinite() {
@@ -504,7 +504,11 @@ fn buffers_follow_rows_not_k() {
     let huge = scan(&small(k), &probes, 2, Isa::detect()).unwrap();
     for i in 0..40 {
         assert_eq!(huge.labels[i * k..][..700], all.labels[i * 700..][..700]);
-        assert!(huge.labels[i * k + 700..(i + 1) * k].iter().all(|&l| l == -1));
+        assert!(
+            huge.labels[i * k + 700..(i + 1) * k]
+                .iter()
+                .all(|&l| l == -1)
+        );
     }
     for (k, d) in [(0, 8), (usize::MAX / 2, 8), (1, 0)] {
         let problem = Problem { d, ..small(k) };

@@ -102,15 +102,20 @@ pub(super) struct Worker<'a> {
 }
 
 impl<'a> Worker<'a> {
-    pub fn new(block: &'a Block<'a>, queries: usize) -> Self {
+    pub fn new(block: &'a Block<'a>) -> Self {
         Self {
             block,
-            seekers: (0..queries).map(|i| Seeker::new(block, i)).collect(),
+            seekers: Vec::new(),
             reranked: 0,
             scratch: Scratch::new(),
             filtered: Vec::new(),
             unfiltered: Vec::new(),
         }
+    }
+
+    /// Makes room for what will be found for the block's `queries`.
+    pub fn start(&mut self, queries: usize) {
+        self.seekers = (0..queries).map(|i| Seeker::new(self.block, i)).collect();
     }
 
     /// Scans one piece for its `members`.

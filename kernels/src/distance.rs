@@ -8,7 +8,11 @@
 //! the same bits; kernels that only rank may sum as they like, within [`crate::bound`]. The
 //! relative error of an L2 distance is below `(d / LANES + 8)·2⁻²⁴`.
 
+// Registers are indexed in lockstep.
+#![allow(clippy::needless_range_loop, clippy::manual_memcpy)]
+
 use crate::Metric;
+use pulp::Simd;
 
 /// Partial sums of a distance; queries and rows are padded with zeros to a multiple of it.
 pub const LANES: usize = 16;
@@ -22,11 +26,11 @@ pub(crate) const fn padded(d: usize) -> usize {
 ///
 /// Both vectors are padded with zeros to the same multiple of [`LANES`].
 #[inline(always)]
-pub(crate) fn key(metric: Metric, query: &[f32], row: &[f32]) -> f32 {
+pub(crate) fn key<S: Simd>(simd: S, metric: Metric, query: &[f32], row: &[f32]) -> f32 {
     match metric {
-        Metric::L2 => sum(query, row, |q, x, sum| (x - q).mul_add(x - q, sum)),
+        Metric::L2 => sum::<S, true>(simd, query, row),
         Metric::InnerProduct => {
-            let key = 0.0 - sum(query, row, |q, x, sum| x.mul_add(q, sum));
+            let key = 0.0 - sum::<S, false>(simd, query, row);
             if key.is_finite() {
                 key
             } else {
@@ -38,18 +42,40 @@ pub(crate) fn key(metric: Metric, query: &[f32], row: &[f32]) -> f32 {
 
 /// The squared length of a vector padded to a multiple of [`LANES`].
 #[inline(always)]
-pub(crate) fn norm2(x: &[f32]) -> f32 {
-    sum(x, x, |_, x, sum| x.mul_add(x, sum))
+pub(crate) fn norm2<S: Simd>(simd: S, x: &[f32]) -> f32 {
+    sum::<S, false>(simd, x, x)
 }
 
 #[inline(always)]
-fn sum(query: &[f32], row: &[f32], term: impl Fn(f32, f32, f32) -> f32) -> f32 {
-    let mut sums = [0.0_f32; LANES];
-    let (query, row) = (query.as_chunks::<LANES>().0, row.as_chunks::<LANES>().0);
-    for (q, x) in query.iter().zip(row) {
-        for lane in 0..LANES {
-            sums[lane] = term(q[lane], x[lane], sums[lane]);
+fn sum<S: Simd, const L2: bool>(simd: S, query: &[f32], row: &[f32]) -> f32 {
+    match LANES / S::F32_LANES {
+        1 => sum_in::<S, L2, 1>(simd, query, row),
+        2 => sum_in::<S, L2, 2>(simd, query, row),
+        4 => sum_in::<S, L2, 4>(simd, query, row),
+        8 => sum_in::<S, L2, 8>(simd, query, row),
+        _ => sum_in::<S, L2, 16>(simd, query, row),
+    }
+}
+
+/// The sum in `R` registers, which are [`LANES`] partial sums.
+#[inline(always)]
+fn sum_in<S: Simd, const L2: bool, const R: usize>(simd: S, query: &[f32], row: &[f32]) -> f32 {
+    let (query, row) = (S::as_simd_f32s(query).0, S::as_simd_f32s(row).0);
+    let mut registers = [simd.splat_f32s(0.0); R];
+    for (q, x) in query.chunks_exact(R).zip(row.chunks_exact(R)) {
+        for r in 0..R {
+            registers[r] = if L2 {
+                let difference = simd.sub_f32s(x[r], q[r]);
+                simd.mul_add_f32s(difference, difference, registers[r])
+            } else {
+                simd.mul_add_f32s(x[r], q[r], registers[r])
+            };
         }
+    }
+    let mut sums = [0.0_f32; LANES];
+    let out = S::as_mut_simd_f32s(&mut sums).0;
+    for r in 0..R {
+        out[r] = registers[r];
     }
     let mut half = LANES / 2;
     while half > 0 {

@@ -137,6 +137,19 @@ impl Isa {
         false
     }
 
+    /// [`planes::read_row`] by the instructions at hand.
+    #[inline(always)]
+    pub(crate) fn read_row(self, panel: &[u16], place: usize, low: &[u16], out: &mut [f32]) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this value says that the processor has AVX2.
+            Kind::Avx2(_) | Kind::Avx512(_) | Kind::Avx512Bf16(..) => unsafe {
+                planes::read_row_avx2(panel, place, low, out);
+            },
+            _ => planes::read_row(panel, place, low, out),
+        }
+    }
+
     /// [`planes::widen_step`] by the instructions at hand.
     #[inline(always)]
     pub(crate) fn widen(

@@ -372,7 +372,7 @@ impl WithSimd for Finish<'_, '_> {
     type Output = u64;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> u64 {
+    fn with_simd<S: Simd>(self, simd: S) -> u64 {
         let problem = self.block.problem;
         let ids = ListsIds(problem.lists);
         let mut top = TopK::new(problem.k);
@@ -387,7 +387,7 @@ impl WithSimd for Finish<'_, '_> {
                 continue;
             }
             let finds = finds.iter_mut().map(|seeker| &mut **seeker);
-            reranked += seeker::finish(self.block, query, finds, &mut top, &mut waiting);
+            reranked += seeker::finish(simd, self.block, query, finds, &mut top, &mut waiting);
             top.drain_sorted(&ids, |rank, found| {
                 distances[rank] = problem.metric.key(found.key);
                 labels[rank] = problem.lists[found.at.list as usize].id(found.at.slot);

@@ -70,9 +70,9 @@ impl Queries {
         };
         let mut queries = Self {
             stride,
-            full: AVec::from_iter(64, core::iter::repeat_n(0.0, n * stride)),
+            full: zeros(n * stride),
             half_stride,
-            half: AVec::from_iter(64, core::iter::repeat_n(0, n * half_stride)),
+            half: zeros(n * half_stride),
             facts: vec![blank; n],
         };
         let rows = &problem.queries[range.start * d..range.end * d];
@@ -120,6 +120,12 @@ impl Queries {
     }
 }
 
+fn zeros<T: Clone + Default>(len: usize) -> AVec<T, ConstAlign<64>> {
+    let mut values = AVec::with_capacity(64, len);
+    values.resize(len, T::default());
+    values
+}
+
 struct Prepare<'a> {
     problem: &'a Problem<'a>,
     rows: &'a [f32],
@@ -135,7 +141,7 @@ impl WithSimd for Prepare<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
+    fn with_simd<S: Simd>(self, simd: S) {
         let (metric, d) = (self.problem.metric, self.problem.d);
         for (i, row) in self.rows.chunks_exact(d).enumerate() {
             let full = &mut self.full[i * self.stride..][..self.stride];
@@ -144,7 +150,7 @@ impl WithSimd for Prepare<'_> {
             let searchable = full.iter().fold(0, |any, x| {
                 any | u32::from(x.to_bits() & infinite == infinite)
             }) == 0;
-            let norm2 = distance::norm2(full);
+            let norm2 = distance::norm2(simd, full);
             let mut error2 = None;
             if self.half_stride > 0 && searchable {
                 let half = &mut self.half[i * self.half_stride..][..self.half_stride];

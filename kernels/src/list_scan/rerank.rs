@@ -61,6 +61,7 @@ pub fn rerank(
             padded.resize(distance::padded(problem.d), 0.0);
             let mut top = TopK::new(k);
             isa.run(Exact {
+                isa,
                 problem,
                 query: &padded,
                 rows: &rows,

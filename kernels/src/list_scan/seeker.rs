@@ -185,6 +185,7 @@ impl Seeker {
             .settled
             .get_or_insert_with(|| Box::new(TopK::new(problem.k)));
         block.isa.run(Exact {
+            isa: block.isa,
             problem,
             query: block.queries.full(query),
             rows: &self.at[..self.waiting],
@@ -209,7 +210,8 @@ impl Seeker {
 /// Settles what several workers found for a query into `top`; returns how many rows were compared
 /// exactly. `rows` is scratch.
 #[inline(always)]
-pub(super) fn finish<'s>(
+pub(super) fn finish<'s, S: Simd>(
+    simd: S,
     block: &Block<'_>,
     query: usize,
     seekers: impl Iterator<Item = &'s mut Seeker>,
@@ -241,7 +243,8 @@ pub(super) fn finish<'s>(
     let keys = rows.keys.iter().zip(&rows.at);
     let passing = keys.filter(|(key, _)| **key <= limit).map(|(_, at)| *at);
     rows.unfiltered.extend(passing);
-    exact(problem, block.queries.full(query), &rows.unfiltered, top);
+    let full = block.queries.full(query);
+    exact(simd, block.isa, problem, full, &rows.unfiltered, top);
     rows.unfiltered.len() as u64
 }
 
@@ -255,7 +258,14 @@ pub(super) struct Waiting {
 
 /// Offers the exact keys of some rows to `top`. `query` is padded.
 #[inline(always)]
-pub(super) fn exact(problem: &Problem<'_>, query: &[f32], rows: &[Slot], top: &mut TopK) {
+pub(super) fn exact<S: Simd>(
+    simd: S,
+    isa: Isa,
+    problem: &Problem<'_>,
+    query: &[f32],
+    rows: &[Slot],
+    top: &mut TopK,
+) {
     let ids = ListsIds(problem.lists);
     let ahead = rows.first().map_or(0, |at| {
         let rows = problem.lists[at.list as usize].rows();
@@ -273,8 +283,8 @@ pub(super) fn exact(problem: &Problem<'_>, query: &[f32], rows: &[Slot], top: &m
         }
         let rows = problem.lists[at.list as usize].rows();
         let key = match rows.row(at.slot as usize) {
-            Some(row) => distance::key(problem.metric, query, row),
-            None => distance::key(problem.metric, query, row.read(problem, at)),
+            Some(row) => distance::key(simd, problem.metric, query, row),
+            None => distance::key(simd, problem.metric, query, row.read(problem, at, isa)),
         };
         top.push(Candidate { key, at }, &ids);
     }
@@ -303,7 +313,7 @@ impl Row {
     }
 
     #[inline(always)]
-    fn read(&mut self, problem: &Problem<'_>, at: Slot) -> &[f32] {
+    fn read(&mut self, problem: &Problem<'_>, at: Slot, isa: Isa) -> &[f32] {
         let padded = distance::padded(self.d);
         let out = if self.long.is_empty() {
             &mut self.short[..padded]
@@ -311,13 +321,14 @@ impl Row {
             &mut self.long[..]
         };
         let rows = problem.lists[at.list as usize].rows();
-        rows.copy_row(at.slot as usize, out);
+        rows.read_row(at.slot as usize, isa, out);
         out
     }
 }
 
 /// [`exact`] compiled for an instruction set.
 pub(super) struct Exact<'a> {
+    pub isa: Isa,
     pub problem: &'a Problem<'a>,
     /// Padded.
     pub query: &'a [f32],
@@ -329,8 +340,15 @@ impl WithSimd for Exact<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        exact(self.problem, self.query, self.rows, self.top);
+    fn with_simd<S: Simd>(self, simd: S) {
+        exact(
+            simd,
+            self.isa,
+            self.problem,
+            self.query,
+            self.rows,
+            self.top,
+        );
     }
 }
 

@@ -135,7 +135,7 @@ impl WithSimd for Select<'_> {
     type Output = u64;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> u64 {
+    fn with_simd<S: Simd>(self, simd: S) -> u64 {
         let problem = self.block.problem;
         let (k, list) = (problem.k, &problem.lists[0]);
         let ids = ListsIds(problem.lists);
@@ -181,9 +181,12 @@ impl WithSimd for Select<'_> {
                 }
             }
             reranked += count as u64;
+            let full = self.block.queries.full(i);
             exact(
+                simd,
+                self.block.isa,
                 problem,
-                self.block.queries.full(i),
+                full,
                 &passing[..count],
                 &mut top,
             );

@@ -380,7 +380,7 @@ fn share_of_bound(metric: Metric, rows: &Rows, query: &[f32], isa: Isa) -> f64 {
     let mut row = vec![0.0; padded.len()];
     for (slot, &key) in keys[..rows.len()].iter().enumerate() {
         rows.copy_row(slot, &mut row);
-        let exact = crate::distance::key(metric, &padded, &row);
+        let exact = crate::distance::key(pulp::Scalar::new(), metric, &padded, &row);
         let off = f64::from(key) + shift - f64::from(exact);
         worst = worst.max(off.abs() / facts.error);
     }

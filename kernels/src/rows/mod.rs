@@ -224,7 +224,7 @@ impl Rows {
     }
 
     #[inline(always)]
-    fn push_row(&mut self, row: &[f32]) {
+    fn push_row<S: Simd>(&mut self, simd: S, row: &[f32]) {
         let (panel, place) = (self.len / PANEL, self.len % PANEL);
         self.reserve(1);
         if place == 0 {
@@ -261,7 +261,7 @@ impl Rows {
         self.padded.clear();
         self.padded.extend_from_slice(row);
         self.padded.resize(distance::padded(self.d), 0.0);
-        let norm2 = distance::norm2(&self.padded);
+        let norm2 = distance::norm2(simd, &self.padded);
         self.norms[self.len] = norm2;
         let wide = if norm2.is_finite() {
             f64::from(norm2)
@@ -283,8 +283,13 @@ impl Rows {
     ///
     /// # Panics
     /// When there is no such row, or `out` is shorter than `d`.
-    #[inline(always)]
     pub fn copy_row(&self, slot: usize, out: &mut [f32]) {
+        self.read_row(slot, Isa::detect(), out);
+    }
+
+    /// [`copy_row`](Self::copy_row) by the instructions at hand.
+    #[inline(always)]
+    pub(crate) fn read_row(&self, slot: usize, isa: Isa, out: &mut [f32]) {
         assert!(slot < self.len, "row {slot} of a list of {}", self.len);
         let out = &mut out[..self.d];
         match self.layout {
@@ -292,7 +297,7 @@ impl Rows {
                 let size = planes::panel_size(self.d);
                 let high = &self.high[(slot / PANEL) * size..][..size];
                 let low = &self.low[slot * self.d..][..self.d];
-                planes::read_row(high, slot % PANEL, low, out);
+                isa.read_row(high, slot % PANEL, low, out);
             }
             Layout::Copy => out.copy_from_slice(&self.full[slot * self.d..][..self.d]),
             Layout::F32 => {
@@ -369,8 +374,8 @@ impl WithSimd for Push<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        self.rows.push_row(self.row);
+    fn with_simd<S: Simd>(self, simd: S) {
+        self.rows.push_row(simd, self.row);
     }
 }
 

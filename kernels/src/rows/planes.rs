@@ -124,6 +124,44 @@ pub(crate) fn read_row(panel: &[u16], place: usize, low: &[u16], out: &mut [f32]
     }
 }
 
+/// [`read_row`] with 256-bit registers.
+///
+/// # Safety
+/// The processor has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+pub(crate) unsafe fn read_row_avx2(panel: &[u16], place: usize, low: &[u16], out: &mut [f32]) {
+    use core::arch::x86_64::{
+        _mm_loadu_si128, _mm256_add_epi32, _mm256_castsi256_ps, _mm256_cvtepi16_epi32,
+        _mm256_cvtepu16_epi32, _mm256_slli_epi32, _mm256_storeu_ps,
+    };
+    let whole = out.len() / PIECE;
+    let from = at(out.len(), place, 0);
+    assert_eq!(out.len(), low.len(), "a low half for every component");
+    assert!(
+        whole == 0 || panel.len() >= from + (whole - 1) * LINE + PIECE,
+        "a whole row"
+    );
+    for piece in 0..whole {
+        // SAFETY: eight values each, within the slices as asserted above.
+        unsafe {
+            let high = _mm_loadu_si128(panel.as_ptr().add(from + piece * LINE).cast());
+            let low = _mm_loadu_si128(low.as_ptr().add(piece * PIECE).cast());
+            let high = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(high));
+            let joined = _mm256_add_epi32(high, _mm256_cvtepi16_epi32(low));
+            let out = out.as_mut_ptr().add(piece * PIECE);
+            _mm256_storeu_ps(out, _mm256_castsi256_ps(joined));
+        }
+    }
+    let rest = whole * PIECE..out.len();
+    if !rest.is_empty() {
+        let high = &panel[from + whole * LINE..];
+        for ((out, &low), &high) in out[rest.clone()].iter_mut().zip(&low[rest]).zip(high) {
+            *out = join(high, low);
+        }
+    }
+}
+
 /// Writes a panel of high planes as f32, `[d, PANEL]`.
 pub(crate) fn widen(panel: &[u16], d: usize, isa: Isa, out: &mut [f32]) {
     assert_eq!(panel.len(), panel_size(d), "a whole panel");

@@ -44,8 +44,8 @@ impl Order {
 }
 
 /// The order of a fused scan: by list once lists are shared by enough queries.
-pub(crate) fn order(fused_scan: bool, avg_group: f64) -> Order {
-    if fused_scan && avg_group < tuning::LIST_MAJOR_FROM_AVG_GROUP {
+pub(crate) fn order(fused_scan: bool, nq: usize, avg_group: f64) -> Order {
+    if fused_scan && (nq == 1 || avg_group < tuning::LIST_MAJOR_FROM_AVG_GROUP) {
         Order::QueryMajor
     } else {
         Order::ListMajor
@@ -112,7 +112,7 @@ pub(crate) fn ivf(p: &IvfProblem, mode: SearchMode, rule: AutoRule) -> (Mode, Se
     let plan = SearchPlan {
         mode: if mode == Mode::Csr { "csr" } else { "matrix" }.to_owned(),
         reason,
-        order: order(p.fused_scan, avg_group),
+        order: order(p.fused_scan, p.nq, avg_group),
         avg_group,
         auto_threshold,
         query_chunk,
@@ -208,6 +208,18 @@ mod tests {
                 ivf(&problem(nq, true), SearchMode::Auto, AutoRule::Measured).0,
                 Mode::Csr
             );
+        }
+    }
+
+    #[test]
+    fn lists_are_read_query_by_query_only_where_hardly_shared() {
+        for (fused, nq, avg_group, expected) in [
+            (true, 1, 1.0, Order::QueryMajor),
+            (true, 9, 0.09, Order::QueryMajor),
+            (true, 2, 0.1, Order::ListMajor),
+            (false, 1, 0.01, Order::ListMajor),
+        ] {
+            assert_eq!(order(fused, nq, avg_group), expected, "{nq} {avg_group}");
         }
     }
 

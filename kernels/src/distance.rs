@@ -5,7 +5,7 @@
 //! (`0..8` with `8..16`, and so on). The L2 distance is always the direct difference
 //! `Σ (x - q)²`, so data far from the origin lose nothing. Every kernel that returns a distance
 //! follows this order, whatever the vector width, layout, thread or mode, so all of them return
-//! the same bits; kernels that only rank may sum as they like, within [`crate::bound`]. The
+//! the same bits; kernels that only rank may sum as they like, within `bound.rs`. The
 //! relative error of an L2 distance is below `(d / LANES + 8)·2⁻²⁴`.
 
 // Registers are indexed in lockstep.

@@ -2,7 +2,7 @@
 //!
 //! Kernels are written once over [`pulp::Simd`]; [`Isa`] picks the version to run, at run time.
 //! The one kernel pulp has no instruction for, dot products of bf16, is written for AVX-512 and
-//! taken where [`Isa::bf16`] says so. Every version returns the same bits: final distances follow
+//! taken where `Isa::bf16` says so. Every version returns the same bits: final distances follow
 //! the order fixed in [`crate::distance`] and use fused multiply-add everywhere (in software where
 //! the processor has none).
 

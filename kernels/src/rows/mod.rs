@@ -6,12 +6,12 @@
 //!
 //! | [`Layout`] | filter | exact values | bytes a component |
 //! |---|---|---|---|
-//! | `Planes` | high 16 bits, rounded to bf16 ([`planes`]) | high and low 16 bits | 4 |
+//! | `Planes` | high 16 bits, rounded to bf16 (`planes.rs`) | high and low 16 bits | 4 |
 //! | `Copy` | high 16 bits, rounded to bf16 | a row of f32 | 6 |
 //! | `F32` | f32 panels, component by component | the same | 4 |
 //!
 //! Beside the components a list holds the squared length of every row and, over all its rows, the
-//! largest length and the largest rounding error of the filter ([`crate::bound`]).
+//! largest length and the largest rounding error of the filter (`bound.rs`).
 
 pub(crate) mod planes;
 

@@ -40,7 +40,7 @@ pub(crate) fn key<S: Simd>(simd: S, metric: Metric, query: &[f32], row: &[f32]) 
     }
 }
 
-/// The squared length of a vector padded to a multiple of [`LANES`].
+/// The squared length of a vector of any length, as if padded with zeros.
 #[inline(always)]
 pub(crate) fn norm2<S: Simd>(simd: S, x: &[f32]) -> f32 {
     sum::<S, false>(simd, x, x)
@@ -60,9 +60,9 @@ fn sum<S: Simd, const L2: bool>(simd: S, query: &[f32], row: &[f32]) -> f32 {
 /// The sum in `R` registers, which are [`LANES`] partial sums.
 #[inline(always)]
 fn sum_in<S: Simd, const L2: bool, const R: usize>(simd: S, query: &[f32], row: &[f32]) -> f32 {
-    let (query, row) = (S::as_simd_f32s(query).0, S::as_simd_f32s(row).0);
     let mut registers = [simd.splat_f32s(0.0); R];
-    for (q, x) in query.chunks_exact(R).zip(row.chunks_exact(R)) {
+    let mut add = |q: &[f32; LANES], x: &[f32; LANES]| {
+        let (q, x) = (S::as_simd_f32s(q).0, S::as_simd_f32s(x).0);
         for r in 0..R {
             registers[r] = if L2 {
                 let difference = simd.sub_f32s(x[r], q[r]);
@@ -71,6 +71,16 @@ fn sum_in<S: Simd, const L2: bool, const R: usize>(simd: S, query: &[f32], row: 
                 simd.mul_add_f32s(x[r], q[r], registers[r])
             };
         }
+    };
+    let ((query, q_rest), (row, x_rest)) = (query.as_chunks(), row.as_chunks());
+    for (q, x) in query.iter().zip(row) {
+        add(q, x);
+    }
+    if !x_rest.is_empty() {
+        let (mut q, mut x) = ([0.0; LANES], [0.0; LANES]);
+        q[..q_rest.len()].copy_from_slice(q_rest);
+        x[..x_rest.len()].copy_from_slice(x_rest);
+        add(&q, &x);
     }
     let mut sums = [0.0_f32; LANES];
     let out = S::as_mut_simd_f32s(&mut sums).0;

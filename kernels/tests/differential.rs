@@ -519,6 +519,31 @@ struct Case {
     mixed: bool,
 }
 
+/// Draws the queries, and puts the rows in the order the twist asks for: by distance to the first.
+fn draw_queries(
+    rng: &mut Rng,
+    shape: &Shape,
+    source: &Source,
+    twist: Twist,
+    rows: &mut [f32],
+) -> Vec<f32> {
+    let d = shape.d;
+    let mut queries = Vec::with_capacity(shape.nq * d);
+    for _ in 0..shape.nq {
+        query(rng, source, rows, &mut queries);
+    }
+    let best_first = twist == Twist::BestFirst;
+    if (best_first || twist == Twist::BestLast) && shape.nq > 0 {
+        let mut rest = rows;
+        for size in &shape.sizes {
+            let (list, tail) = rest.split_at_mut(size * d);
+            sort_rows(shape.metric, list, &queries[..d], best_first);
+            rest = tail;
+        }
+    }
+    queries
+}
+
 impl Case {
     fn draw(seed: u64) -> Self {
         let rng = &mut Rng(seed);
@@ -550,19 +575,7 @@ impl Case {
             Twist::Outlier => make_outlier(rng, &mut rows, d),
             _ => {}
         }
-        let mut queries = Vec::with_capacity(shape.nq * d);
-        for _ in 0..shape.nq {
-            query(rng, &source, &rows, &mut queries);
-        }
-        let best_first = twist == Twist::BestFirst;
-        if (best_first || twist == Twist::BestLast) && shape.nq > 0 {
-            let mut rest = &mut rows[..];
-            for size in &shape.sizes {
-                let (list, tail) = rest.split_at_mut(size * d);
-                sort_rows(shape.metric, list, &queries[..d], best_first);
-                rest = tail;
-            }
-        }
+        let queries = draw_queries(rng, &shape, &source, twist, &mut rows);
         let work = n * d * shape.nq * shape.nprobe / shape.sizes.len();
         Self {
             seed,
@@ -632,19 +645,7 @@ impl Case {
             Twist::Outlier => make_outlier(rng, &mut rows, d),
             _ => {}
         }
-        let mut queries = Vec::with_capacity(shape.nq * d);
-        for _ in 0..shape.nq {
-            query(rng, &source, &rows, &mut queries);
-        }
-        let best_first = twist == Twist::BestFirst;
-        if (best_first || twist == Twist::BestLast) && shape.nq > 0 {
-            let mut rest = &mut rows[..];
-            for size in &shape.sizes {
-                let (list, tail) = rest.split_at_mut(size * d);
-                sort_rows(shape.metric, list, &queries[..d], best_first);
-                rest = tail;
-            }
-        }
+        let queries = draw_queries(rng, &shape, &source, twist, &mut rows);
         let work = n * d * shape.nq * shape.nprobe / shape.sizes.len();
         Self {
             seed,

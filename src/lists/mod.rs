@@ -164,7 +164,8 @@ impl<E: IvfBackend> InvertedLists<E> {
         }
     }
 
-    /// The same lists on another backend (stored in its own way if it is no CPU), through the host, `chunk` rows at a time.
+    /// The same lists on another backend (stored in its own way if it is no CPU), through the host,
+    /// `chunk` rows at a time.
     pub fn to_backend<E2: IvfBackend>(
         &self,
         device: &E2::Device,

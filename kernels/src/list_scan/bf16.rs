@@ -47,12 +47,7 @@ fn by_queries<const L2: bool, K: Sink>(
     sink: &mut K,
 ) {
     let (whole, mut rest) = group.queries.as_chunks::<TILE>();
-    let mut ahead = group.ahead(whole.len());
     for queries in whole {
-        ahead.by_ref().next().map(crate::simd::prefetch_far);
-        for &query in queries {
-            sink.prepare(query);
-        }
         by_panels::<L2, TILE, K>(panels, norms, group, queries, sink);
     }
     while let Some((queries, tail)) = rest.split_first_chunk::<3>() {

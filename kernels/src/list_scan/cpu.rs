@@ -229,9 +229,8 @@ impl Job<'_> {
             }
             worker.start(n);
             while let Some(now) = piece {
-                // Known early, so that its first rows can be asked for.
+                worker.scan(now, &work.members[now.members.clone()]);
                 piece = take();
-                worker.scan(now, &work.members[now.members.clone()], piece);
             }
             lock(&found).push((worker.seekers, worker.reranked));
         });

@@ -100,15 +100,6 @@ impl Seeker {
         }
     }
 
-    /// Asks for the cache lines the next rows will be written to.
-    #[inline(always)]
-    pub fn prefetch(&self) {
-        crate::simd::prefetch(self.keys.as_ptr().wrapping_add(self.waiting));
-        let at = self.at.as_ptr().wrapping_add(self.waiting);
-        crate::simd::prefetch(at);
-        crate::simd::prefetch(at.wrapping_add(8));
-    }
-
     /// Where the next [`PANEL`] rows may be written, before [`took`](Self::took) is called.
     #[inline(always)]
     pub fn places(&mut self, k: usize) -> (&mut [f32; PANEL], &mut [Slot; PANEL]) {

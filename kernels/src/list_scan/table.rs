@@ -67,7 +67,6 @@ pub(super) fn scan(
                 block: &block,
                 d: problem.d,
                 queries,
-                next: &[],
             };
             // A few panels at a time stay in the first cache while the queries read them.
             for panels in (0..rows.panels()).step_by(4) {

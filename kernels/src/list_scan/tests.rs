@@ -360,7 +360,6 @@ fn share_of_bound(metric: Metric, rows: &Rows, query: &[f32], isa: Isa) -> f64 {
         block: &block,
         d,
         queries: &[0],
-        next: &[],
     };
     let strip = worker::Strip {
         list: 0,
@@ -516,5 +515,35 @@ fn buffers_follow_rows_not_k() {
             scan(&problem, &probes, 2, Isa::detect()),
             Err(KernelError::Sizes { .. })
         ));
+    }
+}
+
+#[test]
+fn more_queries_than_a_block_or_65535() {
+    let (rows, ids) = filled(3, 90, |i, t| noise(i * 3 + t));
+    let (more, more_ids) = filled(3, 40, |i, t| noise(i * 3 + t + 1000));
+    let lists = [
+        List::new(&rows, ListIds::Table(&ids)).unwrap(),
+        List::new(&more, ListIds::Table(&more_ids)).unwrap(),
+    ];
+    let nq = 70_000;
+    let queries: Vec<f32> = (0..nq * 3).map(|i| noise(i + 5)).collect();
+    let problem = |queries| Problem {
+        metric: Metric::L2,
+        d: 3,
+        k: 4,
+        lists: &lists,
+        queries,
+    };
+    let probes: Vec<u32> = (0..nq as u32).flat_map(|i| [i % 2, SKIP]).collect();
+    let all = scan(&problem(&queries), &probes, 2, Isa::detect()).unwrap();
+    for first in (0..nq).step_by(10_000) {
+        let part = scan(
+            &problem(&queries[first * 3..][..900]),
+            &probes[first * 2..][..600],
+            2,
+            Isa::detect(),
+        );
+        assert_eq!(part.unwrap().labels, all.labels[first * 4..][..1200]);
     }
 }

@@ -35,18 +35,6 @@ pub(super) struct Group<'a> {
     pub d: usize,
     /// Their places in the block.
     pub queries: &'a [u32],
-    /// What the worker will read next.
-    pub next: &'a [u8],
-}
-
-impl<'a> Group<'a> {
-    /// What will be read next, in as many shares as there are tiles of queries, to be asked for
-    /// while they are at work; nothing for so few tiles that asking would take longer.
-    #[inline(always)]
-    pub fn ahead(&self, tiles: usize) -> core::slice::Chunks<'a, u8> {
-        let next = if tiles >= 4 { self.next } else { &[] };
-        next.chunks(next.len().div_ceil(tiles.max(1)).max(64))
-    }
 }
 
 /// Where the keys of a tile go.
@@ -64,9 +52,6 @@ pub(super) trait Sink {
     fn limit(&self, query: u32) -> f32 {
         unreachable!("query {query}: every key is wanted")
     }
-
-    /// Says that a query's survivors are about to come.
-    fn prepare(&self, _query: u32) {}
 
     /// Offers the keys of a panel that begins `at` rows into the strip.
     fn offer(&mut self, query: u32, at: usize, _keys: &[f32; PANEL]) {
@@ -119,10 +104,10 @@ impl<'a> Worker<'a> {
     }
 
     /// Scans one piece for its `members`.
-    pub fn scan(&mut self, piece: &Piece, members: &[u32], next: Option<&Piece>) {
+    pub fn scan(&mut self, piece: &Piece, members: &[u32]) {
         let unfiltered = |&q: &u32| self.seekers[q as usize].unfiltered;
         if !members.iter().any(unfiltered) {
-            self.strips(piece, members, false, next);
+            self.strips(piece, members, false);
             return;
         }
         let mut filtered = core::mem::take(&mut self.filtered);
@@ -136,13 +121,13 @@ impl<'a> Worker<'a> {
                 filtered.push(*query);
             }
         }
-        self.strips(piece, &filtered, false, None);
-        self.strips(piece, &exact, true, next);
+        self.strips(piece, &filtered, false);
+        self.strips(piece, &exact, true);
         (self.filtered, self.unfiltered) = (filtered, exact);
     }
 
     /// Cuts the piece into strips that stay in cache while the group reads them.
-    fn strips(&mut self, piece: &Piece, queries: &[u32], exact: bool, next: Option<&Piece>) {
+    fn strips(&mut self, piece: &Piece, queries: &[u32], exact: bool) {
         if queries.is_empty() {
             return;
         }
@@ -153,38 +138,25 @@ impl<'a> Worker<'a> {
             rows.panel_bytes()
         };
         let step = (STRIP_BYTES / panel_bytes).clamp(4, STRIP_PANELS);
-        let bytes = |list: u32, panels: Range<usize>| {
-            let rows = self.block.problem.lists[list as usize].rows();
-            rows.filter_bytes(panels)
-        };
         let mut first = piece.panels.start;
         while first < piece.panels.end {
             let panels = first..(first + step).min(piece.panels.end);
             first = panels.end;
-            let next = if first < piece.panels.end {
-                bytes(piece.list, first..(first + step).min(piece.panels.end))
-            } else {
-                next.map_or(&[][..], |next| {
-                    let from = next.panels.start;
-                    bytes(next.list, from..(from + step).min(next.panels.end))
-                })
-            };
             let strip = Strip {
                 list: piece.list,
                 rows,
                 panels,
             };
-            self.strip(&strip, queries, exact, next);
+            self.strip(&strip, queries, exact);
         }
     }
 
-    fn strip(&mut self, strip: &Strip<'_>, queries: &[u32], exact: bool, next: &[u8]) {
+    fn strip(&mut self, strip: &Strip<'_>, queries: &[u32], exact: bool) {
         let block = self.block;
         let group = Group {
             block,
             d: block.problem.d,
             queries,
-            next,
         };
         let mut scratch = core::mem::replace(&mut self.scratch, Scratch::new());
         let mut sink = StripSink {
@@ -358,11 +330,6 @@ impl Sink for StripSink<'_, '_> {
         } else {
             self.worker.block.limit(query as usize)
         }
-    }
-
-    #[inline(always)]
-    fn prepare(&self, query: u32) {
-        self.worker.seekers[query as usize].prefetch();
     }
 
     #[inline(always)]

@@ -17,17 +17,15 @@ pub(crate) mod planes;
 
 use crate::{bound::Extent, distance, simd::Isa};
 use aligned_vec::{AVec, ConstAlign};
-use core::{fmt, ops::Range, str::FromStr};
+use core::{fmt, ops::Range};
 use planes::{PIECE, SUBPANELS};
 use pulp::{Simd, WithSimd};
-use serde::{Deserialize, Serialize};
 
 /// Rows per panel: one AVX-512 register of f32.
 pub const PANEL: usize = 16;
 
 /// How a list stores its vectors. Answers do not depend on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Layout {
     /// Every f32 once, as two 16-bit planes; searches read the high one and a few rows of the low
     /// one.
@@ -76,22 +74,6 @@ impl fmt::Display for Layout {
     }
 }
 
-/// A name that is no [`Layout`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown layout `{0}`; expected \"planes\", \"copy\" or \"f32\"")]
-pub struct UnknownLayout(String);
-
-impl FromStr for Layout {
-    type Err = UnknownLayout;
-
-    fn from_str(name: &str) -> Result<Self, UnknownLayout> {
-        Self::ALL
-            .into_iter()
-            .find(|layout| layout.name() == name)
-            .ok_or_else(|| UnknownLayout(name.to_owned()))
-    }
-}
-
 type Aligned<T> = AVec<T, ConstAlign<64>>;
 
 /// A growable list of `f32` vectors.
@@ -109,7 +91,6 @@ pub struct Rows {
     /// Squared lengths of whole panels, infinite where there is no row.
     norms: Aligned<f32>,
     extent: Extent,
-    padded: Vec<f32>,
 }
 
 impl Rows {
@@ -124,7 +105,6 @@ impl Rows {
             full: AVec::new(64),
             norms: AVec::new(64),
             extent: Extent::default(),
-            padded: Vec::new(),
         }
     }
 
@@ -172,14 +152,6 @@ impl Rows {
     pub(crate) fn f32_panels(&self, panels: Range<usize>) -> &[f32] {
         let size = PANEL * self.d;
         &self.full[panels.start * size..panels.end * size]
-    }
-
-    /// What a filter reads of some panels.
-    pub(crate) fn filter_bytes(&self, panels: Range<usize>) -> &[u8] {
-        match self.layout {
-            Layout::Planes | Layout::Copy => bytemuck::cast_slice(self.high(panels)),
-            Layout::F32 => bytemuck::cast_slice(self.f32_panels(panels)),
-        }
     }
 
     /// Bytes a filter reads of one panel.
@@ -258,10 +230,7 @@ impl Rows {
                 }
             }
         }
-        self.padded.clear();
-        self.padded.extend_from_slice(row);
-        self.padded.resize(distance::padded(self.d), 0.0);
-        let norm2 = distance::norm2(simd, &self.padded);
+        let norm2 = distance::norm2(simd, row);
         self.norms[self.len] = norm2;
         let wide = if norm2.is_finite() {
             f64::from(norm2)

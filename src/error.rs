@@ -176,7 +176,19 @@ pub enum Error {
     },
     /// A kernel refused its input: a bug in this crate, reported instead of a panic.
     #[error("internal error: {0}; please report it")]
-    Kernel(#[from] burn_ivf_kernels::KernelError),
+    Kernel(burn_ivf_kernels::KernelError),
+    /// A buffer larger than the device can hold in one piece.
+    #[error(
+        "{what}: {bytes} bytes in one buffer, but this device holds at most {limit}; search or add in smaller pieces, lower k, or use a device with larger buffers"
+    )]
+    DeviceLimit {
+        /// What for.
+        what: &'static str,
+        /// Bytes asked for.
+        bytes: usize,
+        /// The device's limit.
+        limit: usize,
+    },
     /// The backend stores vectors in its own way.
     #[error(
         "storage {storage} is for CPU backends; {backend} stores vectors as its kernels read them, choose storage auto"
@@ -190,6 +202,17 @@ pub enum Error {
     /// Reading a tensor back from its device failed.
     #[error("reading from the device failed: {0}")]
     Device(String),
+}
+
+impl From<burn_ivf_kernels::KernelError> for Error {
+    fn from(error: burn_ivf_kernels::KernelError) -> Self {
+        match error {
+            burn_ivf_kernels::KernelError::Buffer { what, bytes, limit } => {
+                Self::DeviceLimit { what, bytes, limit }
+            }
+            bug => Self::Kernel(bug),
+        }
+    }
 }
 
 impl From<burn_ivf_kernels::UnknownMetric> for Error {

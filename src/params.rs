@@ -132,6 +132,9 @@ pub struct SearchParams {
     pub auto_rule: Option<AutoRule>,
     /// Bytes of working memory.
     pub workspace_limit: Option<usize>,
+    /// Whether to count what was compared even where that takes a read of the device.
+    #[serde(default)]
+    pub counts: bool,
 }
 
 impl SearchParams {
@@ -168,6 +171,14 @@ impl SearchParams {
         self
     }
 
+    /// Counts the rows and lists compared ([`SearchStats`](crate::SearchStats)) on every backend. A
+    /// CPU backend always counts; on a GPU this waits for the coarse step and reads its answer.
+    #[must_use]
+    pub fn with_counts(mut self) -> Self {
+        self.counts = true;
+        self
+    }
+
     /// Fills what is not set from the index's settings and checks the rest.
     pub(crate) fn resolve(&self, index: &IvfSettings, nlist: usize) -> Result<ResolvedParams> {
         let nprobe = self
@@ -181,6 +192,7 @@ impl SearchParams {
             mode: self.mode.unwrap_or(index.mode),
             auto_rule: self.auto_rule.unwrap_or(index.auto_rule).check()?,
             workspace: check_workspace(self.workspace_limit.unwrap_or(index.workspace))?,
+            counts: self.counts,
         })
     }
 }
@@ -192,6 +204,7 @@ pub(crate) struct ResolvedParams {
     pub mode: SearchMode,
     pub auto_rule: AutoRule,
     pub workspace: usize,
+    pub counts: bool,
 }
 
 /// Search settings an inverted file keeps.

@@ -52,12 +52,14 @@ pub struct SearchStats {
     pub auto_threshold: f64,
     /// Pieces the queries were cut into for the workspace limit.
     pub query_chunks: usize,
-    /// (query, row) pairs compared.
-    pub rows_scanned: u64,
-    /// (query, non-empty list) pairs read.
-    pub lists_scanned: u64,
+    /// (query, row) pairs compared; `None` where counting them takes a read of the device that
+    /// was not asked for ([`SearchParams::with_counts`](crate::SearchParams::with_counts)).
+    pub rows_scanned: Option<u64>,
+    /// (query, non-empty list) pairs read; `None` as above.
+    pub lists_scanned: Option<u64>,
     /// (query, row) pairs compared exactly; which rows a filter lets pass may vary with threads.
-    pub rows_reranked: u64,
+    /// `None` as above.
+    pub rows_reranked: Option<u64>,
 }
 
 /// Bytes an index holds.

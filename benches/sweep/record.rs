@@ -60,9 +60,9 @@ pub struct Record {
     pub avg_group: f64,
     pub auto_threshold: f64,
     pub query_chunks: usize,
-    pub rows_scanned: u64,
-    pub lists_scanned: u64,
-    pub rows_reranked: u64,
+    pub rows_scanned: Option<u64>,
+    pub lists_scanned: Option<u64>,
+    pub rows_reranked: Option<u64>,
     /// Median over the samples, per search.
     pub search_ms: f64,
     pub search_ms_min: f64,
@@ -123,7 +123,7 @@ impl Record {
         let search_ms = median(&cell.times_ms);
         let reached = Reached::new(
             setting.d,
-            cell.stats.rows_scanned,
+            cell.stats.rows_scanned.unwrap_or(0),
             cell.list_bytes,
             search_ms,
             setting.roofline.as_ref(),

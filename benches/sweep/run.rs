@@ -117,7 +117,7 @@ fn cell<B: IvfBackend>(
     );
     reset_peak();
     let before = memory();
-    let (answer, stats) = work.answer(0, nq, setup.k, &setup.params)?;
+    let (answer, stats) = work.answer(0, nq, setup.k, &setup.params.clone().with_counts())?;
     let after = memory();
     let verified = work.prove(&what, &answer, 0, setup.nprobe)?;
     if let Some(first) = setup.first {

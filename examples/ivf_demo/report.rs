@@ -77,7 +77,7 @@ pub struct Pass {
     pub chosen_mode: String,
     pub kernel: String,
     pub reason: String,
-    pub rows_per_query: f64,
+    pub rows_per_query: Option<f64>,
     pub recall_at_k: Option<f64>,
     pub hit_at_1: Option<f64>,
     pub hit_at_10: Option<f64>,
@@ -99,7 +99,11 @@ impl Pass {
             chosen_mode: text(|stats| stats.mode.to_string()),
             kernel: text(|stats| stats.kernel.to_string()),
             reason: text(|stats| stats.reason.to_string()),
-            rows_per_query: stats.iter().map(|s| s.rows_scanned).sum::<u64>() as f64 / nq as f64,
+            rows_per_query: stats
+                .iter()
+                .map(|stats| stats.rows_scanned)
+                .sum::<Option<u64>>()
+                .map(|rows| rows as f64 / nq as f64),
             recall_at_k: None,
             hit_at_1: None,
             hit_at_10: None,
@@ -283,7 +287,8 @@ impl Report {
             }
             row.extend([
                 share(pass.recall_at_k),
-                format!("{:.0}", pass.rows_per_query),
+                pass.rows_per_query
+                    .map_or_else(|| "-".to_owned(), |rows| format!("{rows:.0}")),
             ]);
             row
         });

@@ -29,6 +29,8 @@
 )]
 
 mod bound;
+#[cfg(feature = "cube")]
+pub mod device;
 pub mod distance;
 pub mod list_scan;
 pub mod means;
@@ -74,6 +76,21 @@ pub enum KernelError {
         list: u32,
         /// Number of lists.
         lists: usize,
+    },
+    /// A scan of lists that hold no row.
+    #[error("no list holds a row; there is nothing to scan")]
+    Empty,
+    /// A buffer larger than the device can hold in one piece.
+    #[error(
+        "{what}: {bytes} bytes asked for, but this device's largest buffer holds {limit} bytes"
+    )]
+    Buffer {
+        /// What for.
+        what: &'static str,
+        /// Bytes asked for.
+        bytes: usize,
+        /// The device's limit.
+        limit: usize,
     },
     /// A candidate names a row its list does not hold.
     #[error("candidate names row {slot} of list {list}, which holds {len} rows")]

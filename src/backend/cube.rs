@@ -1,9 +1,198 @@
-//! Every CubeCL backend (CUDA, HIP, WGSL, SPIR-V, MSL): the portable bodies, for now.
+//! Every CubeCL backend (CUDA, HIP, WGSL, SPIR-V, MSL): operations by the GPU kernels.
+//!
+//! Tensors are handed to the kernels as buffers and back; nothing here waits for the device.
 
-use super::{Capabilities, IvfBackend, portable::PortableLists};
-use burn::tensor::{Int, Tensor, backend::DeviceOps};
-use burn_cubecl::{BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement};
-use cubecl::server::ComputeServer;
+use super::{
+    Capabilities, Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, RowIds, Scan, Slot,
+    label_dtype,
+};
+use crate::error::Result;
+use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive, backend::DeviceOps};
+use burn_cubecl::{
+    BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, kernel::into_contiguous,
+    tensor::CubeTensor,
+};
+use burn_ivf_kernels::{
+    device::{Gpu, NONE},
+    list_scan::{self, DeviceProblem, scan_on},
+    rows::device::{Added, DeviceLists},
+    select_k::{Labels, Output, SelectedOnDevice, Source, select_on},
+};
+use cubecl::server::{ComputeServer, Handle};
+
+/// Inverted lists in a device's memory.
+#[derive(Debug)]
+pub struct CubeLists<R: CubeRuntime> {
+    lists: DeviceLists<R>,
+    device: R::Device,
+    keep: Keep,
+}
+
+impl<R: CubeRuntime> Clone for CubeLists<R> {
+    fn clone(&self) -> Self {
+        Self {
+            lists: self.lists.clone(),
+            device: self.device.clone(),
+            keep: self.keep,
+        }
+    }
+}
+
+/// Rows moved to another device at once.
+const MOVED_BYTES: usize = 64 << 20;
+
+impl<R, F, I, BT> ListStore<CubeBackend<R, F, I, BT>> for CubeLists<R>
+where
+    R: CubeRuntime,
+    R::Server: ComputeServer,
+    R::Device: DeviceOps,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    fn new(d: usize, nlist: usize, keep: Keep, device: &R::Device) -> Self {
+        let words = match keep {
+            Keep::Centroids => 0,
+            Keep::Vectors(_) => label_words(label_dtype::<CubeBackend<R, F, I, BT>>(device)),
+        };
+        let gpu = Gpu::new(&R::client(device));
+        Self {
+            lists: DeviceLists::new(&gpu, d, nlist, words),
+            device: device.clone(),
+            keep,
+        }
+    }
+
+    fn append(&mut self, rows: Tensor<CubeBackend<R, F, I, BT>, 2>, to: &Places<'_>) -> Result<()> {
+        let added = Added {
+            rows: &contiguous(rows).handle,
+            lists: to.lists,
+            ids: to.ids,
+        };
+        let held = to.held;
+        Ok(self.lists.append(&added, |list, slot| {
+            held.id(Slot {
+                list: list as u32,
+                slot: slot as u32,
+            })
+        })?)
+    }
+
+    fn gather(&self, at: &[Slot]) -> Result<Tensor<CubeBackend<R, F, I, BT>, 2>> {
+        let rows = self.lists.gather(&self.positions(at))?;
+        let shape = [at.len(), self.lists.d()];
+        Ok(float(self.tensor(rows, shape, DType::F32)))
+    }
+
+    fn bytes(&self) -> usize {
+        self.lists.bytes()
+    }
+
+    fn ranks_by(&self) -> String {
+        "f32 differences".to_owned()
+    }
+
+    fn to_device(&self, ids: RowIds<'_>, device: &R::Device) -> Result<Self> {
+        type Own<R, F, I, BT> = CubeBackend<R, F, I, BT>;
+        if *device == self.device {
+            return Ok(self.clone());
+        }
+        let nlist = self.lists.nlist();
+        let mut moved =
+            <Self as ListStore<Own<R, F, I, BT>>>::new(self.lists.d(), nlist, self.keep, device);
+        let all: Vec<Slot> = (0..nlist)
+            .flat_map(|l| {
+                (0..self.lists.list_len(l)).map(move |slot| Slot {
+                    list: l as u32,
+                    slot: slot as u32,
+                })
+            })
+            .collect();
+        let rows = (MOVED_BYTES / (4 * self.lists.d())).max(1);
+        for at in all.chunks(rows) {
+            let rows: Tensor<Own<R, F, I, BT>, 2> = self.gather(at)?;
+            let lists: Vec<u32> = at.iter().map(|at| at.list).collect();
+            let new: Vec<i64> = at.iter().map(|&at| ids.id(at)).collect();
+            let to = Places {
+                lists: &lists,
+                ids: &new,
+                held: ids,
+            };
+            moved.append(rows.to_device(device), &to)?;
+        }
+        Ok(moved)
+    }
+}
+
+impl<R: CubeRuntime> CubeLists<R> {
+    fn positions(&self, at: &[Slot]) -> Vec<u32> {
+        at.iter()
+            .map(|&at| {
+                if at == Slot::NONE {
+                    NONE
+                } else {
+                    self.lists.position(at.list, at.slot)
+                }
+            })
+            .collect()
+    }
+
+    fn tensor<const D: usize>(
+        &self,
+        handle: Handle,
+        shape: [usize; D],
+        dtype: DType,
+    ) -> CubeTensor<R> {
+        tensor(self.lists.gpu(), &self.device, handle, shape, dtype)
+    }
+}
+
+/// A buffer as a tensor.
+fn tensor<R: CubeRuntime, const D: usize>(
+    gpu: &Gpu<R>,
+    device: &R::Device,
+    handle: Handle,
+    shape: [usize; D],
+    dtype: DType,
+) -> CubeTensor<R> {
+    let (client, device) = (gpu.client().clone(), device.clone());
+    CubeTensor::new_contiguous(client, device, Shape::new(shape), handle, dtype)
+}
+
+/// 32-bit words of a label.
+fn label_words(dtype: DType) -> usize {
+    if dtype == DType::I64 { 2 } else { 1 }
+}
+
+/// A float tensor as a buffer of f32, row after row.
+fn contiguous<R, F, I, BT>(rows: Tensor<CubeBackend<R, F, I, BT>, 2>) -> CubeTensor<R>
+where
+    R: CubeRuntime,
+    R::Server: ComputeServer,
+    R::Device: DeviceOps,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    let rows = if rows.dtype() == DType::F32 {
+        rows
+    } else {
+        rows.cast(DType::F32)
+    };
+    into_contiguous(rows.into_primitive().tensor())
+}
+
+fn float<R, F, I, BT, const D: usize>(tensor: CubeTensor<R>) -> Tensor<CubeBackend<R, F, I, BT>, D>
+where
+    R: CubeRuntime,
+    R::Server: ComputeServer,
+    R::Device: DeviceOps,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    Tensor::from_primitive(TensorPrimitive::Float(tensor))
+}
 
 impl<R, F, I, BT> IvfBackend for CubeBackend<R, F, I, BT>
 where
@@ -16,7 +205,7 @@ where
 {
     own_inner!();
 
-    type Lists = PortableLists<Self>;
+    type Lists = CubeLists<R>;
 
     fn capabilities(device: &Self::Device) -> Capabilities {
         let client = R::client(device);
@@ -24,10 +213,85 @@ where
         // With tensor cores Burn's f32 product may run as tf32, which keeps 10 bits.
         let tensor_cores = !(matmul.cmma.is_empty() && matmul.mma.is_empty());
         Capabilities {
-            fused_scan: false,
-            kernel: format!("portable ({})", R::name(&client)),
+            fused_scan: true,
+            kernel: format!("cube ({})", R::name(&client)),
             host: false,
             matmul_input_roundoff: if tensor_cores { 2_f64.powi(-10) } else { 0.0 },
         }
     }
+
+    fn select_k(
+        scores: Tensor<Self, 2>,
+        k: usize,
+    ) -> Result<(Tensor<Self, 2>, Tensor<Self, 2, Int>)> {
+        let ([rows, n], device) = (scores.dims(), scores.device());
+        let k = k.min(n);
+        let scores = contiguous(scores);
+        let gpu = Gpu::new(&scores.client);
+        let source = Source::Scores(scores.handle);
+        let found = select_on(&gpu, &source, (rows, n), k, Output::Score, &Labels::Ranks)?;
+        let columns = tensor(&gpu, &device, found.labels, [rows, k], DType::I32);
+        Ok((
+            float(tensor(&gpu, &device, found.values, [rows, k], DType::F32)),
+            Tensor::from_primitive(columns),
+        ))
+    }
+
+    fn all_finite(rows: Tensor<Self, 2>) -> Result<bool> {
+        super::portable::all_finite(rows)
+    }
+
+    fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
+        match &probing.reads {
+            Reads::All => run(scan, list_scan::Reads::All),
+            Reads::Lists(lists) => {
+                let lists = lists.clone().cast(DType::I32);
+                let nprobe = lists.dims()[1];
+                let lists = into_contiguous(lists.into_primitive());
+                run(scan, list_scan::Reads::Lists(&lists.handle, nprobe))
+            }
+        }
+    }
+
+    fn rerank(scan: &Scan<'_, Self>, candidates: &[Slot], per_query: usize) -> Result<Hits<Self>> {
+        let positions = scan.lists.positions(candidates);
+        let positions = scan.lists.lists.gpu().upload("candidates", &positions)?;
+        run(scan, list_scan::Reads::Rows(&positions, per_query))
+    }
+}
+
+/// Launches a scan and hands its buffers back as tensors.
+fn run<R, F, I, BT>(
+    scan: &Scan<'_, CubeBackend<R, F, I, BT>>,
+    reads: list_scan::Reads<'_>,
+) -> Result<Hits<CubeBackend<R, F, I, BT>>>
+where
+    R: CubeRuntime,
+    R::Server: ComputeServer,
+    R::Device: DeviceOps,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    let store = scan.lists;
+    let shape = [scan.nq(), scan.k];
+    let queries = contiguous(scan.queries.clone());
+    let problem = DeviceProblem {
+        metric: scan.metric,
+        k: scan.k,
+        lists: &store.lists,
+        queries: &queries.handle,
+        nq: shape[0],
+        workspace: scan.workspace,
+    };
+    let SelectedOnDevice { values, labels } = scan_on(&problem, reads)?;
+    let dtype = match store.lists.labels().words() {
+        2 => DType::I64,
+        _ => DType::I32,
+    };
+    Ok(Hits {
+        distances: float(store.tensor(values, shape, DType::F32)),
+        labels: Tensor::from_primitive(store.tensor(labels, shape, dtype)),
+        counts: None,
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! Called by `ndarray.rs` and `flex.rs` only, which say how to see a tensor as a slice.
 
-use super::{Capabilities, Hits, Keep, ListStore, Probing, RowIds, Scan, Slot};
+use super::{Capabilities, Hits, Keep, ListStore, Places, Probing, RowIds, Scan, Slot};
 use crate::{error::Result, params::Storage};
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use burn_ivf_kernels::{
@@ -39,7 +39,8 @@ impl<B: HostTensors> ListStore<B> for HostLists {
         }
     }
 
-    fn append(&mut self, rows: Tensor<B, 2>, lists: &[u32]) -> Result<()> {
+    fn append(&mut self, rows: Tensor<B, 2>, to: &Places<'_>) -> Result<()> {
+        let lists = to.lists;
         let mut members = vec![Vec::new(); self.lists.len()];
         for (row, &list) in lists.iter().enumerate() {
             members[list as usize].push(row);
@@ -64,7 +65,7 @@ impl<B: HostTensors> ListStore<B> for HostLists {
         Ok(())
     }
 
-    fn gather(&self, at: &[Slot]) -> Tensor<B, 2> {
+    fn gather(&self, at: &[Slot]) -> Result<Tensor<B, 2>> {
         let mut rows = vec![0.0; at.len() * self.d];
         rows.par_chunks_exact_mut(self.d)
             .with_min_len(64)
@@ -73,10 +74,10 @@ impl<B: HostTensors> ListStore<B> for HostLists {
                 self.lists[at.list as usize].copy_row(at.slot as usize, row);
             });
         let device = B::Device::default();
-        Tensor::from_data(
+        Ok(Tensor::from_data(
             TensorData::new(rows, [at.len(), self.d]),
             (&device, DType::F32),
-        )
+        ))
     }
 
     fn ranks_by(&self) -> String {
@@ -92,8 +93,8 @@ impl<B: HostTensors> ListStore<B> for HostLists {
         self.lists.iter().map(|rows| rows.bytes()).sum()
     }
 
-    fn to_device(&self, _: &B::Device) -> Self {
-        self.clone()
+    fn to_device(&self, _: RowIds<'_>, _: &B::Device) -> Result<Self> {
+        Ok(self.clone())
     }
 }
 
@@ -158,7 +159,7 @@ pub fn all_finite<B: HostTensors>(rows: Tensor<B, 2>) -> bool {
 }
 
 /// [`super::IvfBackend::list_scan`] by the CPU kernel.
-pub fn list_scan<B>(scan: &Scan<'_, B>, probing: &Probing<'_>) -> Result<Hits<B>>
+pub fn list_scan<B>(scan: &Scan<'_, B>, probing: &Probing<B>) -> Result<Hits<B>>
 where
     B: HostTensors + super::IvfBackend<Lists = HostLists>,
 {
@@ -166,8 +167,9 @@ where
         crate::plan::Order::ListMajor => Order::ListMajor,
         crate::plan::Order::QueryMajor => Order::QueryMajor,
     };
+    let (lists, nprobe) = probing.reads.to_host(scan.nq())?;
     run(scan, |problem| {
-        list_scan::scan(problem, probing.lists, probing.nprobe, order, Isa::detect())
+        list_scan::scan(problem, &lists, nprobe, order, Isa::detect())
     })
 }
 

@@ -33,7 +33,10 @@ use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
 pub(crate) use burn_ivf_kernels::means::add_rows;
 pub use burn_ivf_kernels::order::Slot;
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// A probe that reads no list.
 pub const SKIP: u32 = burn_ivf_kernels::list_scan::SKIP;
@@ -97,7 +100,7 @@ pub trait IvfBackend: Backend {
     ///
     /// # Errors
     /// When the device cannot be read.
-    fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<'_>) -> Result<Hits<Self>> {
+    fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
         portable::list_scan(scan, probing)
     }
 
@@ -143,14 +146,17 @@ pub trait ListStore<B: Backend>: Clone + core::fmt::Debug + Send + Sync + 'stati
     /// `nlist` empty lists of vectors of `d` components.
     fn new(d: usize, nlist: usize, keep: Keep, device: &B::Device) -> Self;
 
-    /// Appends row `i` of `rows`, f32 `[n, d]`, to list `lists[i]`.
+    /// Appends row `i` of `rows`, f32 `[n, d]`, to list `to.lists[i]`. Nothing changes on an error.
     ///
     /// # Errors
-    /// When the device cannot be read.
-    fn append(&mut self, rows: Tensor<B, 2>, lists: &[u32]) -> Result<()>;
+    /// When the device cannot be read or cannot hold them.
+    fn append(&mut self, rows: Tensor<B, 2>, to: &Places<'_>) -> Result<()>;
 
     /// The vectors at `at` (at least one), f32 `[at.len(), d]`, with the exact stored values.
-    fn gather(&self, at: &[Slot]) -> Tensor<B, 2>;
+    ///
+    /// # Errors
+    /// When the device cannot hold them.
+    fn gather(&self, at: &[Slot]) -> Result<Tensor<B, 2>>;
 
     /// Bytes allocated for vectors.
     fn bytes(&self) -> usize;
@@ -158,9 +164,22 @@ pub trait ListStore<B: Backend>: Clone + core::fmt::Debug + Send + Sync + 'stati
     /// What a scan ranks by before it compares exactly, e.g. `"bf16 of planes"`.
     fn ranks_by(&self) -> String;
 
-    /// A copy on another device.
-    #[must_use]
-    fn to_device(&self, device: &B::Device) -> Self;
+    /// A copy on another device; `ids` are those of the rows held.
+    ///
+    /// # Errors
+    /// When the other device cannot hold it.
+    fn to_device(&self, ids: RowIds<'_>, device: &B::Device) -> Result<Self>;
+}
+
+/// Where appended rows go, for [`ListStore::append`].
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'a> {
+    /// The list of every row.
+    pub lists: &'a [u32],
+    /// The id of every row; empty where ids are places ([`RowIds::Places`]).
+    pub ids: &'a [i64],
+    /// The ids of the rows held so far.
+    pub held: RowIds<'a>,
 }
 
 /// The ids of the rows of every list.
@@ -204,15 +223,47 @@ impl burn_ivf_kernels::order::Ids for RowIds<'_> {
     }
 }
 
-/// Which lists every query reads.
-#[derive(Debug, Clone, Copy)]
-pub struct Probing<'a> {
-    /// List numbers, row-major `[nq, nprobe]`; [`SKIP`] reads nothing.
-    pub lists: &'a [u32],
-    /// Lists per query.
-    pub nprobe: usize,
+/// Which lists every query reads, and in which order.
+#[derive(Debug, Clone)]
+pub struct Probing<B: Backend> {
+    /// The lists.
+    pub reads: Reads<B>,
     /// In which order a kernel that has the choice reads them.
     pub order: Order,
+}
+
+/// Which lists every query reads.
+#[derive(Debug, Clone)]
+pub enum Reads<B: Backend> {
+    /// The only list there is.
+    All,
+    /// List numbers, `[nq, nprobe]`, distinct within a query; -1 reads nothing.
+    Lists(Tensor<B, 2, Int>),
+}
+
+impl<B: Backend> Reads<B> {
+    /// List numbers on the host, row-major `[nq, nprobe]` with [`SKIP`], and nprobe. Blocks.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    pub fn to_host(&self, nq: usize) -> Result<(Vec<u32>, usize)> {
+        match self {
+            Self::All => Ok((vec![0; nq], 1)),
+            Self::Lists(lists) => Ok((list_numbers(lists.clone())?, lists.dims()[1])),
+        }
+    }
+}
+
+/// List numbers on the host, with [`SKIP`] for -1. Blocks until they are computed.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn list_numbers<B: Backend>(lists: Tensor<B, 2, Int>) -> Result<Vec<u32>> {
+    let lists = read_int(lists)?;
+    Ok(lists
+        .into_iter()
+        .map(|l| u32::try_from(l).unwrap_or(SKIP))
+        .collect())
 }
 
 /// The inputs of a scan or re-rank.
@@ -248,6 +299,13 @@ pub struct Hits<B: Backend> {
     pub distances: Tensor<B, 2>,
     /// Ids, `[nq, k]`, dtype [`label_dtype`]; -1 where there is no row.
     pub labels: Tensor<B, 2, Int>,
+    /// What was compared; `None` where counting it would take a read of the device.
+    pub counts: Option<Counts>,
+}
+
+/// What a search compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
     /// (query, row) pairs compared.
     pub rows_scanned: u64,
     /// (query, non-empty list) pairs read.
@@ -270,9 +328,11 @@ impl<B: Backend> Hits<B> {
                 (device, DType::F32),
             ),
             labels: labels_from(best.labels, k, device),
-            rows_scanned: best.rows_scanned,
-            lists_scanned: best.lists_scanned,
-            rows_reranked: best.rows_reranked,
+            counts: Some(Counts {
+                rows_scanned: best.rows_scanned,
+                lists_scanned: best.lists_scanned,
+                rows_reranked: best.rows_reranked,
+            }),
         }
     }
 
@@ -329,11 +389,21 @@ pub(crate) fn selected_from<B: Backend>(
     )
 }
 
+/// Blocking reads of tensors by this crate, in this process.
+static READS: AtomicU64 = AtomicU64::new(0);
+
+/// Blocking reads of tensors by this crate so far, in this process. Every read of the crate goes
+/// through [`read`] or [`read_int`], which count (backends over host memory only look).
+pub fn blocking_reads() -> u64 {
+    READS.load(Ordering::Relaxed)
+}
+
 /// Copies a float tensor to the host as f32. Blocks until it is computed.
 ///
 /// # Errors
 /// When the device cannot be read.
 pub fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>> {
+    READS.fetch_add(1, Ordering::Relaxed);
     let data = tensor
         .try_into_data()
         .map_err(|e| Error::Device(format!("{e:?}")))?;
@@ -348,6 +418,7 @@ pub fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>
 /// # Errors
 /// When the device cannot be read.
 pub fn read_int<B: Backend, const D: usize>(tensor: Tensor<B, D, Int>) -> Result<Vec<i64>> {
+    READS.fetch_add(1, Ordering::Relaxed);
     let data = tensor
         .try_into_data()
         .map_err(|e| Error::Device(format!("{e:?}")))?;

@@ -73,9 +73,9 @@ pub(crate) fn pieces(n: usize, size: usize) -> impl Iterator<Item = core::ops::R
 ///
 /// # Errors
 /// When the device cannot be read.
-pub fn list_scan<B: IvfBackend>(scan: &Scan<'_, B>, probing: &Probing<'_>) -> Result<Hits<B>> {
+pub fn list_scan<B: IvfBackend>(scan: &Scan<'_, B>, probing: &Probing<B>) -> Result<Hits<B>> {
     let (nq, k) = (scan.nq(), scan.k);
-    let (probes, nprobe) = (probing.lists, probing.nprobe);
+    let (probes, nprobe) = probing.reads.to_host(nq)?;
     let mut best = Best::padding(scan.metric, nq, k);
     let finite = finite_rows(&scan.queries)?;
     let per_query = Intervals::capacity(k) * Intervals::ENTRY_BYTES;
@@ -189,7 +189,7 @@ fn scan_list<B: IvfBackend>(
                 slot: slot as u32,
             })
             .collect();
-        let x = scan.lists.gather(&at);
+        let x = scan.lists.gather(&at)?;
         let queries = (scan.workspace / 4 / (row_bytes + pair_bytes * at.len())).max(1);
         for members in members.chunks(queries) {
             let q = select_rows(&scan.queries, members);
@@ -259,7 +259,7 @@ pub(crate) fn exact_keys<B: IvfBackend>(
         let queries: Vec<u32> = pairs.iter().map(|p| p.0).collect();
         let at: Vec<Slot> = pairs.iter().map(|p| p.1).collect();
         let q = select_rows(&scan.queries, &queries);
-        let x = scan.lists.gather(&at);
+        let x = scan.lists.gather(&at)?;
         let terms = match scan.metric {
             Metric::L2 => {
                 let difference = x.clone() - q.clone();

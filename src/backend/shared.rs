@@ -55,7 +55,7 @@ macro_rules! host_backend {
             Ok(host::all_finite(rows))
         }
 
-        fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<'_>) -> Result<Hits<Self>> {
+        fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
             host::list_scan(scan, probing)
         }
 
@@ -95,8 +95,14 @@ macro_rules! forward_to_inner {
             <Self::Inner as IvfBackend>::all_finite(Self::lower(rows))
         }
 
-        fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<'_>) -> Result<Hits<Self>> {
-            let hits = <Self::Inner as IvfBackend>::list_scan(&InnerLists::scan(scan), probing)?;
+        fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
+            let reads = match &probing.reads {
+                Reads::All => Reads::All,
+                Reads::Lists(lists) => Reads::Lists(Self::lower_int(lists.clone())),
+            };
+            let order = probing.order;
+            let probing = Probing { reads, order };
+            let hits = <Self::Inner as IvfBackend>::list_scan(&InnerLists::scan(scan), &probing)?;
             Ok(InnerLists::<Self>::hits(hits))
         }
 
@@ -118,7 +124,7 @@ macro_rules! forward_to_inner {
 #[cfg(any(feature = "autodiff", feature = "fusion"))]
 mod wrapper {
     use crate::{
-        backend::{Hits, IvfBackend, Keep, ListStore, Scan, Slot},
+        backend::{Hits, IvfBackend, Keep, ListStore, Places, RowIds, Scan, Slot},
         error::Result,
     };
     use burn::tensor::Tensor;
@@ -149,9 +155,7 @@ mod wrapper {
             Hits {
                 distances: B::lift(hits.distances),
                 labels: B::lift_int(hits.labels),
-                rows_scanned: hits.rows_scanned,
-                lists_scanned: hits.lists_scanned,
-                rows_reranked: hits.rows_reranked,
+                counts: hits.counts,
             }
         }
     }
@@ -161,12 +165,12 @@ mod wrapper {
             Self(ListStore::new(d, nlist, keep, device))
         }
 
-        fn append(&mut self, rows: Tensor<B, 2>, lists: &[u32]) -> Result<()> {
-            self.0.append(B::lower(rows), lists)
+        fn append(&mut self, rows: Tensor<B, 2>, to: &Places<'_>) -> Result<()> {
+            self.0.append(B::lower(rows), to)
         }
 
-        fn gather(&self, at: &[Slot]) -> Tensor<B, 2> {
-            B::lift(self.0.gather(at))
+        fn gather(&self, at: &[Slot]) -> Result<Tensor<B, 2>> {
+            Ok(B::lift(self.0.gather(at)?))
         }
 
         fn bytes(&self) -> usize {
@@ -177,8 +181,8 @@ mod wrapper {
             self.0.ranks_by()
         }
 
-        fn to_device(&self, device: &B::Device) -> Self {
-            Self(self.0.to_device(device))
+        fn to_device(&self, ids: RowIds<'_>, device: &B::Device) -> Result<Self> {
+            Ok(Self(self.0.to_device(ids, device)?))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{KMeansParams, KMeansReport, Quantizer, init};
 use crate::{
-    backend::{IvfBackend, Keep, ListStore, add_rows, isa, read, read_int, select_rows},
+    backend::{IvfBackend, add_rows, isa, read, read_int, select_rows},
     error::{Error, Result},
     metric::Metric,
 };
@@ -172,8 +172,7 @@ impl<E: IvfBackend> Lloyd<'_, E> {
             TensorData::new(centroids.to_vec(), shape),
             (&device, DType::F32),
         );
-        let mut store = E::Lists::new(self.d, 1, Keep::Centroids, &device);
-        store.append(tensor, &vec![0; self.nlist])?;
+        let store = super::centroid_list::<E>(tensor)?;
         let quantizer = Quantizer::<E> {
             metric: self.metric,
             store: &store,

@@ -9,7 +9,7 @@ mod lloyd;
 mod quantizer;
 
 pub(crate) use lloyd::{check_finite, imbalance, train};
-pub(crate) use quantizer::Quantizer;
+pub(crate) use quantizer::{Quantizer, centroid_list};
 
 use crate::error::{Error, Result, illegal};
 use serde::{Deserialize, Serialize};

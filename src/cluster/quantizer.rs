@@ -1,7 +1,7 @@
 //! The coarse quantizer: a list of centroids, and the nearest of them.
 
 use crate::{
-    backend::{Hits, IvfBackend, Probing, RowIds, Scan},
+    backend::{Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, RowIds, Scan},
     error::Result,
     metric::Metric,
     plan::Order,
@@ -31,10 +31,22 @@ impl<E: IvfBackend> Quantizer<'_, E> {
             workspace: self.workspace,
         };
         let probing = Probing {
-            lists: &vec![0; scan.nq()],
-            nprobe: 1,
+            reads: Reads::All,
             order: Order::ListMajor,
         };
         E::list_scan(&scan, &probing)
     }
+}
+
+/// Centroids, f32 `[nlist, d]`, as a store of one list.
+pub(crate) fn centroid_list<E: IvfBackend>(centroids: Tensor<E, 2>) -> Result<E::Lists> {
+    let [nlist, d] = centroids.dims();
+    let mut store = E::Lists::new(d, 1, Keep::Centroids, &centroids.device());
+    let to = Places {
+        lists: &vec![0; nlist],
+        ids: &[],
+        held: RowIds::Places(0),
+    };
+    store.append(centroids, &to)?;
+    Ok(store)
 }

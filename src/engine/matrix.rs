@@ -4,17 +4,16 @@
 //! score is known, every candidate within twice the error bound of it is re-ranked exactly: the
 //! number of those is counted on the device and read, so that nothing is ever lost.
 
-use super::Probes;
 use crate::{
     backend::{
-        Hits, IvfBackend, ListStore, SKIP, Scan, Slot, portable, portable::score_error, read,
-        read_int,
+        Counts, Hits, IvfBackend, ListStore, SKIP, Scan, Slot, list_numbers, portable,
+        portable::score_error, read, read_int,
     },
     error::Result,
     metric::Metric,
     plan::{MATRIX_COPIES, matrix_chunk},
 };
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 
 /// Candidates of a chunk of queries.
 enum Candidates<'a> {
@@ -43,11 +42,12 @@ impl Candidates<'_> {
 /// Every query against the rows of its probed lists.
 pub(super) fn per_query<E: IvfBackend>(
     scan: &Scan<'_, E>,
-    probes: &Probes,
+    probes: Tensor<E, 2, Int>,
 ) -> Result<(Hits<E>, usize)> {
-    let nq = scan.nq();
+    let (nq, nprobe) = (scan.nq(), probes.dims()[1]);
+    let probes = list_numbers(probes)?;
     let lists = |i: usize| {
-        let row = &probes.lists[i * probes.nprobe..(i + 1) * probes.nprobe];
+        let row = &probes[i * nprobe..(i + 1) * nprobe];
         row.iter().filter(|&&l| l != SKIP)
     };
     let sizes: Vec<usize> = (0..nq)
@@ -66,10 +66,13 @@ pub(super) fn per_query<E: IvfBackend>(
             row.iter_mut().zip(rows).for_each(|(place, at)| *place = at);
         }
         let mut hits = search_chunk(scan, range.clone(), &Candidates::PerQuery { table, width })?;
-        hits.rows_scanned = sizes[range.clone()].iter().map(|&n| n as u64).sum();
-        hits.lists_scanned = range
-            .map(|i| lists(i).filter(|&&l| scan.ids.len(l as usize) > 0).count() as u64)
-            .sum();
+        hits.counts = Some(Counts {
+            rows_scanned: sizes[range.clone()].iter().map(|&n| n as u64).sum(),
+            lists_scanned: range
+                .map(|i| lists(i).filter(|&&l| scan.ids.len(l as usize) > 0).count() as u64)
+                .sum(),
+            rows_reranked: hits.counts.map_or(0, |c| c.rows_reranked),
+        });
         parts.push(hits);
     }
     Ok(join(parts))
@@ -83,8 +86,11 @@ pub(super) fn shared<E: IvfBackend>(scan: &Scan<'_, E>, rows: &[Slot]) -> Result
     for range in portable::pieces(scan.nq(), chunk) {
         let queries = range.len() as u64;
         let mut hits = search_chunk(scan, range, &Candidates::Shared(rows))?;
-        hits.rows_scanned = queries * rows.len() as u64;
-        hits.lists_scanned = queries;
+        hits.counts = Some(Counts {
+            rows_scanned: queries * rows.len() as u64,
+            lists_scanned: queries,
+            rows_reranked: hits.counts.map_or(0, |c| c.rows_reranked),
+        });
         parts.push(hits);
     }
     Ok(join(parts))
@@ -95,16 +101,17 @@ fn join<E: IvfBackend>(mut parts: Vec<Hits<E>>) -> (Hits<E>, usize) {
     if chunks == 1 {
         return (parts.remove(0), 1);
     }
-    let rows_scanned = parts.iter().map(|p| p.rows_scanned).sum();
-    let lists_scanned = parts.iter().map(|p| p.lists_scanned).sum();
-    let rows_reranked = parts.iter().map(|p| p.rows_reranked).sum();
+    let sum = |of: fn(Counts) -> u64| parts.iter().filter_map(|p| p.counts).map(of).sum();
+    let counts = Some(Counts {
+        rows_scanned: sum(|c| c.rows_scanned),
+        lists_scanned: sum(|c| c.lists_scanned),
+        rows_reranked: sum(|c| c.rows_reranked),
+    });
     let (distances, labels) = parts.into_iter().map(|p| (p.distances, p.labels)).unzip();
     let hits = Hits {
         distances: Tensor::cat(distances, 0),
         labels: Tensor::cat(labels, 0),
-        rows_scanned,
-        lists_scanned,
-        rows_reranked,
+        counts,
     };
     (hits, chunks)
 }
@@ -158,7 +165,7 @@ fn scores<E: IvfBackend>(scan: &Scan<'_, E>, candidates: &Candidates<'_>) -> Res
     let mut center = None;
     let (mut columns, mut norms) = (Vec::new(), Vec::new());
     for range in portable::pieces(width, piece) {
-        let (x, rows) = gather(scan, candidates, range);
+        let (x, rows) = gather(scan, candidates, range)?;
         // The mean of the first piece serves them all: any centre gives the same ranking.
         let center = center.get_or_insert_with(|| match scan.metric {
             Metric::L2 => x.clone().mean_dim(0),
@@ -226,7 +233,7 @@ fn gather<E: IvfBackend>(
     scan: &Scan<'_, E>,
     candidates: &Candidates<'_>,
     range: core::ops::Range<usize>,
-) -> (Tensor<E, 2>, usize) {
+) -> Result<(Tensor<E, 2>, usize)> {
     let rows = range.len();
     let at: Vec<Slot> = match candidates {
         Candidates::Shared(all) => all[range].to_vec(),
@@ -243,13 +250,11 @@ fn gather<E: IvfBackend>(
             .map(|at| if at == Slot::NONE { fill } else { at })
             .collect(),
         None => {
-            return (
-                Tensor::zeros([at.len(), scan.d], (&scan.queries.device(), DType::F32)),
-                rows,
-            );
+            let zeros = Tensor::zeros([at.len(), scan.d], (&scan.queries.device(), DType::F32));
+            return Ok((zeros, rows));
         }
     };
-    (scan.lists.gather(&at), rows)
+    Ok((scan.lists.gather(&at)?, rows))
 }
 
 /// `+inf` in gaps, 0 elsewhere; `None` without gaps.

@@ -7,33 +7,30 @@
 mod coarse;
 mod matrix;
 
-pub(crate) use coarse::{Probes, probe};
+pub(crate) use coarse::probe;
 
 use crate::{
-    backend::{Hits, IvfBackend, Probing, Scan, Slot},
+    backend::{Hits, IvfBackend, Probing, Reads, Scan, Slot},
     error::Result,
     plan::Order,
 };
+use burn::tensor::{Int, Tensor};
 
 /// Searches an inverted file by csr: the backend's list scan.
 pub(crate) fn csr<E: IvfBackend>(
     scan: &Scan<'_, E>,
-    probes: &Probes,
+    probes: Tensor<E, 2, Int>,
     order: Order,
 ) -> Result<Hits<E>> {
-    let probing = Probing {
-        lists: &probes.lists,
-        nprobe: probes.nprobe,
-        order,
-    };
-    E::list_scan(scan, &probing)
+    let reads = Reads::Lists(probes);
+    E::list_scan(scan, &Probing { reads, order })
 }
 
 /// Searches an inverted file by matrix: gather, batched product, select, re-rank. Also returns
 /// the number of query chunks.
 pub(crate) fn matrix<E: IvfBackend>(
     scan: &Scan<'_, E>,
-    probes: &Probes,
+    probes: Tensor<E, 2, Int>,
 ) -> Result<(Hits<E>, usize)> {
     matrix::per_query(scan, probes)
 }
@@ -46,8 +43,7 @@ pub(crate) fn exhaustive_chunked<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<Hi
 /// Every query against the only list there is.
 pub(crate) fn one_list<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<Hits<E>> {
     let probing = Probing {
-        lists: &vec![0; scan.nq()],
-        nprobe: 1,
+        reads: Reads::All,
         order: Order::ListMajor,
     };
     E::list_scan(scan, &probing)

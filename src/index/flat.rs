@@ -224,13 +224,15 @@ impl<B: IvfBackend> IndexFlat<B> {
     }
 
     /// A copy on another device of the same backend.
-    #[must_use]
-    pub fn to_device(&self, device: &B::Device) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When the other device cannot hold it.
+    pub fn to_device(&self, device: &B::Device) -> Result<Self> {
+        Ok(Self {
             device: device.clone(),
-            lists: self.lists.to_device(device),
+            lists: self.lists.to_device(device)?,
             ..self.clone()
-        }
+        })
     }
 
     /// A copy on another backend, through the host in pieces; values and ids are kept exactly.
@@ -270,9 +272,9 @@ pub(super) fn copy_rows(d: usize, workspace: usize) -> usize {
 
 /// Hands hits back to the user's backend.
 pub(super) fn lift<B: IvfBackend>(hits: Hits<B::Inner>, mut stats: SearchStats) -> SearchResult<B> {
-    stats.rows_scanned = hits.rows_scanned;
-    stats.lists_scanned = hits.lists_scanned;
-    stats.rows_reranked = hits.rows_reranked;
+    stats.rows_scanned = hits.counts.map(|c| c.rows_scanned);
+    stats.lists_scanned = hits.counts.map(|c| c.lists_scanned);
+    stats.rows_reranked = hits.counts.map(|c| c.rows_reranked);
     SearchResult {
         distances: B::lift(hits.distances),
         labels: B::lift_int(hits.labels),

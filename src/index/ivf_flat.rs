@@ -2,7 +2,7 @@
 
 use super::{builder::IndexIvfFlatBuilder, flat::copy_rows, validate};
 use crate::{
-    backend::{IvfBackend, Keep, ListStore, read},
+    backend::{IvfBackend, ListStore, RowIds, list_numbers, read},
     cluster::{self, KMeansParams, KMeansReport, Quantizer},
     engine,
     error::{Error, Result},
@@ -56,10 +56,8 @@ pub(super) struct Trained<E: IvfBackend> {
 impl<E: IvfBackend> Trained<E> {
     fn new(centroids: Tensor<E, 2>, storage: Storage, device: &E::Device) -> Result<Self> {
         let [nlist, d] = centroids.dims();
-        let mut quantizer = E::Lists::new(d, 1, Keep::Centroids, device);
-        quantizer.append(centroids.clone(), &vec![0; nlist])?;
         Ok(Self {
-            centroid_lists: quantizer,
+            centroid_lists: cluster::centroid_list(centroids.clone())?,
             centroids,
             lists: InvertedLists::new(d, nlist, storage, device),
         })
@@ -332,7 +330,10 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         }
         let lists = match lists {
             Some(lists) => lists.to_vec(),
-            None => engine::probe(&trained.quantizer(metric, workspace), x.clone(), 1)?.lists,
+            None => {
+                let quantizer = trained.quantizer(metric, workspace);
+                list_numbers(engine::probe(&quantizer, x.clone(), 1)?)?
+            }
         };
         trained.lists.append(x, ids, &lists)
     }
@@ -384,7 +385,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 (&self.device, DType::F32),
             )
         } else {
-            lists.rows(l, 0..size)
+            lists.rows(l, 0..size)?
         }))
     }
 
@@ -407,18 +408,25 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     }
 
     /// A copy on another device of the same backend.
-    #[must_use]
-    pub fn to_device(&self, device: &B::Device) -> Self {
-        let trained = self.trained.as_ref().map(|t| Trained {
-            centroid_lists: t.centroid_lists.to_device(device),
-            centroids: t.centroids.clone().to_device(device),
-            lists: t.lists.to_device(device),
-        });
-        Self {
+    ///
+    /// # Errors
+    /// When the other device cannot hold it.
+    pub fn to_device(&self, device: &B::Device) -> Result<Self> {
+        let trained = match &self.trained {
+            None => None,
+            Some(t) => Some(Trained {
+                centroid_lists: t
+                    .centroid_lists
+                    .to_device(RowIds::Places(t.lists.nlist()), device)?,
+                centroids: t.centroids.clone().to_device(device),
+                lists: t.lists.to_device(device)?,
+            }),
+        };
+        Ok(Self {
             device: device.clone(),
             trained,
             ..self.clone()
-        }
+        })
     }
 
     /// A copy on another backend, through the host in pieces; values, ids and settings are kept

@@ -2,14 +2,16 @@
 
 use super::{IndexIvfFlat, flat::lift, validate};
 use crate::{
-    backend::{Hits, IvfBackend, ListStore, SKIP, Scan, read_int},
-    engine::{self, Probes},
+    backend::{
+        Counts, Hits, IvfBackend, ListStore, SKIP, Scan, label_dtype, list_numbers, read_int,
+    },
+    engine,
     error::{Error, Result},
     params::{ResolvedParams, SearchParams},
     plan::{self, IvfProblem, Mode, SearchPlan},
     result::{SearchResult, SearchStats},
 };
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor, TensorData};
 
 impl<B: IvfBackend> IndexIvfFlat<B> {
     /// The `k` nearest vectors of every query in `queries`, `[nq, d]`, among those in its `nprobe`
@@ -39,7 +41,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         }
         let quantizer = trained.quantizer(self.metric, params.workspace);
         let probes = engine::probe(&quantizer, queries.clone(), params.nprobe)?;
-        self.scan(queries, k, &params, &probes)
+        self.scan(queries, k, &params, probes)
     }
 
     /// The `nprobe` nearest lists of every query, nearest first: distances to their centroids and
@@ -56,7 +58,8 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             return Ok(self.nothing(0, params.nprobe, 1));
         }
         let quantizer = trained.quantizer(self.metric, params.workspace);
-        let hits = quantizer.nearest(queries, params.nprobe)?;
+        let mut hits = quantizer.nearest(queries, params.nprobe)?;
+        hits.labels = hits.labels.cast(label_dtype::<B::Inner>(&self.device));
         let stats = SearchStats {
             mode: "chunked".to_owned(),
             kernel: B::capabilities(&self.device).kernel,
@@ -117,15 +120,12 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         if self.ntotal() == 0 {
             return Ok(self.nothing(nq, k, nprobe));
         }
-        self.scan(
-            queries,
-            k,
-            &params,
-            &Probes {
-                nprobe,
-                lists: probes,
-            },
-        )
+        let probes: Vec<i32> = probes.into_iter().map(|list| list as i32).collect();
+        let probes = Tensor::from_data(
+            TensorData::new(probes, [nq, nprobe]),
+            (&self.device, DType::I32),
+        );
+        self.scan(queries, k, &params, probes)
     }
 
     /// How a search of `nq` queries would be done, without doing it.
@@ -175,7 +175,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         queries: Tensor<B::Inner, 2>,
         k: usize,
         params: &ResolvedParams,
-        probes: &Probes,
+        probes: Tensor<B::Inner, 2, Int>,
     ) -> Result<SearchResult<B>> {
         let lists = &self.trained()?.lists;
         let nq = queries.dims()[0];
@@ -189,16 +189,19 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             queries,
             workspace: params.workspace,
         };
-        let (hits, query_chunks) = match mode {
-            Mode::Csr => (engine::csr(&scan, probes, plan.order)?, 1),
-            Mode::Matrix => engine::matrix(&scan, probes)?,
+        let (mut hits, query_chunks) = match mode {
+            Mode::Csr => (engine::csr(&scan, probes.clone(), plan.order)?, 1),
+            Mode::Matrix => engine::matrix(&scan, probes.clone())?,
         };
+        if params.counts && hits.counts.is_none() {
+            hits.counts = Some(count(&lists.sizes(), &list_numbers(probes.clone())?));
+        }
         let stats = SearchStats {
             mode: plan.mode,
             kernel: B::capabilities(&self.device).kernel,
             reason: plan.reason,
             nq,
-            nprobe: probes.nprobe,
+            nprobe: probes.dims()[1],
             avg_group: plan.avg_group,
             auto_threshold: plan.auto_threshold,
             order: match mode {
@@ -224,6 +227,18 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             ..SearchStats::default()
         };
         lift(Hits::padding(self.metric, nq, k, &self.device), stats)
+    }
+}
+
+/// What a scan of the lists named by `probes` compares, every row exactly.
+fn count(sizes: &[usize], probes: &[u32]) -> Counts {
+    let read = probes.iter().filter(|&&list| list != SKIP);
+    let sizes = read.map(|&list| sizes[list as usize] as u64);
+    let rows = sizes.clone().sum();
+    Counts {
+        rows_scanned: rows,
+        lists_scanned: sizes.filter(|&size| size > 0).count() as u64,
+        rows_reranked: rows,
     }
 }
 

@@ -4,7 +4,7 @@
 //! checked shapes, ids and list numbers; [`InvertedLists::check`] states the invariants.
 
 use crate::{
-    backend::{IvfBackend, Keep, ListStore, RowIds, Slot},
+    backend::{IvfBackend, Keep, ListStore, Places, RowIds, Slot},
     error::{Error, Result},
     params::Storage,
 };
@@ -41,7 +41,8 @@ impl<E: IvfBackend> InvertedLists<E> {
         self.storage
     }
 
-    /// Stores the vectors in another way, list by list; nothing changes on an error.
+    /// Stores the vectors in another way (a choice of CPU backends), list by list; nothing changes
+    /// on an error.
     pub fn set_storage(
         &mut self,
         storage: Storage,
@@ -52,8 +53,13 @@ impl<E: IvfBackend> InvertedLists<E> {
             let mut store = E::Lists::new(self.d, self.nlist(), Keep::Vectors(storage), device);
             for l in 0..self.nlist() {
                 for range in crate::backend::portable::pieces(self.ids[l].len(), chunk) {
-                    let rows = self.rows(l, range.clone());
-                    store.append(rows, &vec![l as u32; range.len()])?;
+                    let rows = self.rows(l, range.clone())?;
+                    let to = Places {
+                        lists: &vec![l as u32; range.len()],
+                        ids: &self.ids[l][range],
+                        held: RowIds::Tables(&self.ids),
+                    };
+                    store.append(rows, &to)?;
                 }
             }
             (self.store, self.storage) = (store, storage);
@@ -106,7 +112,8 @@ impl<E: IvfBackend> InvertedLists<E> {
                 limit,
             });
         }
-        self.store.append(rows, lists)?;
+        let held = RowIds::Tables(&self.ids);
+        self.store.append(rows, &Places { lists, ids, held })?;
         let mut added = vec![0_usize; self.nlist()];
         for &list in lists {
             added[list as usize] += 1;
@@ -134,7 +141,7 @@ impl<E: IvfBackend> InvertedLists<E> {
     }
 
     /// The vectors of list `l` from `range`, with the exact stored values.
-    pub fn rows(&self, l: usize, range: core::ops::Range<usize>) -> Tensor<E, 2> {
+    pub fn rows(&self, l: usize, range: core::ops::Range<usize>) -> Result<Tensor<E, 2>> {
         let at: Vec<Slot> = range
             .map(|slot| Slot {
                 list: l as u32,
@@ -157,11 +164,11 @@ impl<E: IvfBackend> InvertedLists<E> {
         )
     }
 
-    pub fn to_device(&self, device: &E::Device) -> Self {
-        Self {
-            store: self.store.to_device(device),
+    pub fn to_device(&self, device: &E::Device) -> Result<Self> {
+        Ok(Self {
+            store: self.store.to_device(self.ids(), device)?,
             ..self.clone()
-        }
+        })
     }
 
     /// The same lists on another backend (stored in its own way if it is no CPU), through the host,
@@ -179,7 +186,7 @@ impl<E: IvfBackend> InvertedLists<E> {
         let mut lists = InvertedLists::<E2>::new(self.d, self.nlist(), storage, device);
         for (l, ids) in self.ids.iter().enumerate() {
             for range in crate::backend::portable::pieces(ids.len(), chunk) {
-                let rows = crate::backend::read(self.rows(l, range.clone()))?;
+                let rows = crate::backend::read(self.rows(l, range.clone())?)?;
                 let data = burn::tensor::TensorData::new(rows, [range.len(), self.d]);
                 let rows = Tensor::from_data(data, (device, burn::tensor::DType::F32));
                 lists.append(rows, &ids[range.clone()], &vec![l as u32; range.len()])?;

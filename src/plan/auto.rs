@@ -36,7 +36,10 @@ pub(super) fn ivf(p: &IvfProblem, rule: AutoRule, avg_group: f64) -> (Mode, Stri
                 format!("torch-ivf's rule: average group {avg_group:.2}, threshold {threshold:.2}");
             (mode, reason)
         }
-        AutoRule::Measured if p.fused_scan => (Mode::Csr, tuning::FUSED_SCAN.reason.to_owned()),
+        AutoRule::Measured if p.fused_scan && p.host => {
+            (Mode::Csr, tuning::FUSED_SCAN.reason.to_owned())
+        }
+        AutoRule::Measured if p.fused_scan => (Mode::Csr, tuning::DEVICE_SCAN.reason.to_owned()),
         AutoRule::Measured => {
             let row = tuning::PORTABLE;
             let mode = if avg_group >= row.csr_from_avg_group {

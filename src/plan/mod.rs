@@ -43,9 +43,11 @@ impl Order {
     }
 }
 
-/// The order of a fused scan: by list once lists are shared by enough queries.
-pub(crate) fn order(fused_scan: bool, nq: usize, avg_group: f64) -> Order {
-    if fused_scan && (nq == 1 || avg_group < tuning::LIST_MAJOR_FROM_AVG_GROUP) {
+/// The order of a scan: a CPU's fused scan goes by list once lists are shared by enough queries, a
+/// GPU's always by query; composed of tensor operations, a scan goes by list.
+pub(crate) fn order(fused_scan: bool, host: bool, nq: usize, avg_group: f64) -> Order {
+    let shared = nq > 1 && avg_group >= tuning::LIST_MAJOR_FROM_AVG_GROUP;
+    if fused_scan && !(host && shared) {
         Order::QueryMajor
     } else {
         Order::ListMajor
@@ -112,7 +114,7 @@ pub(crate) fn ivf(p: &IvfProblem, mode: SearchMode, rule: AutoRule) -> (Mode, Se
     let plan = SearchPlan {
         mode: if mode == Mode::Csr { "csr" } else { "matrix" }.to_owned(),
         reason,
-        order: order(p.fused_scan, p.nq, avg_group),
+        order: order(p.fused_scan, p.host, p.nq, avg_group),
         avg_group,
         auto_threshold,
         query_chunk,
@@ -213,13 +215,15 @@ mod tests {
 
     #[test]
     fn lists_are_read_query_by_query_only_where_hardly_shared() {
-        for (fused, nq, avg_group, expected) in [
-            (true, 1, 1.0, Order::QueryMajor),
-            (true, 9, 0.09, Order::QueryMajor),
-            (true, 2, 0.1, Order::ListMajor),
-            (false, 1, 0.01, Order::ListMajor),
+        for (fused, host, nq, avg_group, expected) in [
+            (true, true, 1, 1.0, Order::QueryMajor),
+            (true, true, 9, 0.09, Order::QueryMajor),
+            (true, true, 2, 0.1, Order::ListMajor),
+            (true, false, 2, 9.0, Order::QueryMajor),
+            (false, false, 1, 0.01, Order::ListMajor),
         ] {
-            assert_eq!(order(fused, nq, avg_group), expected, "{nq} {avg_group}");
+            let found = order(fused, host, nq, avg_group);
+            assert_eq!(found, expected, "{nq} {avg_group}");
         }
     }
 

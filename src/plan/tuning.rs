@@ -18,6 +18,15 @@ pub(crate) const FUSED_SCAN: AutoRow = AutoRow {
     reason: "the fused scan was fastest in every measured cell",
 };
 
+/// Backends with a fused scan on a device.
+///
+/// Origin: not measured on a GPU. The scan reads nothing back and writes k pairs per query; matrix
+/// gathers every candidate and reads its bounds back.
+pub(crate) const DEVICE_SCAN: AutoRow = AutoRow {
+    csr_from_avg_group: 0.0,
+    reason: "the device's scan reads nothing back (not measured against matrix)",
+};
+
 /// Average queries per list from which a fused scan reads list by list, query by query below (and
 /// for a single query, whose nearest lists then come first).
 ///

@@ -297,7 +297,9 @@ pub fn stats_are_filled<B: IvfBackend>(device: &B::Device) {
     let index = flat::<B>(device, Metric::L2, &base);
     let stats = search_flat(&index, &queries, 3).stats;
     assert_eq!(stats.nq, 4);
-    assert_eq!(stats.rows_scanned, 4 * 120);
+    // A flat index on a GPU does not read back which queries were searchable.
+    let counted = (!is_cube::<B>(device)).then_some(4 * 120);
+    assert_eq!(stats.rows_scanned, counted);
     assert!(stats.query_chunks >= 1);
     assert!(!stats.reason.is_empty());
     assert!(!stats.kernel.is_empty());

@@ -113,7 +113,7 @@ pub fn b22_moves<B: IvfBackend>(device: &B::Device) {
     index.set_nprobe(3).unwrap();
     let params = probing(3, SearchMode::Csr);
     let expected = search_ivf(&index, &queries, 10, &params);
-    let mut moved = index.to_device(device);
+    let mut moved = index.to_device(device).unwrap();
     let copied = index.to_backend::<B>(device).unwrap();
     for copy in [&moved, &copied] {
         assert_eq!(copy.ntotal(), 200);
@@ -132,7 +132,8 @@ pub fn b22_moves<B: IvfBackend>(device: &B::Device) {
 
     let plain = flat::<B>(device, Metric::L2, &base);
     let expected = search_flat(&plain, &queries, 10);
-    search_flat(&plain.to_device(device), &queries, 10).assert_same(&expected, "flat copy");
+    search_flat(&plain.to_device(device).unwrap(), &queries, 10)
+        .assert_same(&expected, "flat copy");
     let copied = plain.to_backend::<B>(device).unwrap();
     search_flat(&copied, &queries, 10).assert_same(&expected, "flat copy");
 }

@@ -149,8 +149,8 @@ pub fn statistics_name_the_path<B: IvfBackend>(device: &B::Device) {
         assert_eq!(csr.order, expected, "{nq} queries");
         assert!(!csr.filter.is_empty());
         if !is_cube::<B>(device) {
-            assert!(csr.rows_reranked >= 5 * nq as u64, "{csr:?}");
-            assert!(csr.rows_reranked <= csr.rows_scanned, "{csr:?}");
+            let (reranked, scanned) = (csr.rows_reranked.unwrap(), csr.rows_scanned.unwrap());
+            assert!((5 * nq as u64..=scanned).contains(&reranked), "{csr:?}");
             assert_eq!(csr.filter, "bf16 of planes");
         }
         let plan = index.explain(nq, 5, &probing(4, SearchMode::Csr)).unwrap();

@@ -12,7 +12,11 @@
 
 #[cfg(target_arch = "x86_64")]
 mod bf16;
+#[cfg(feature = "cube")]
+mod blueprint;
 mod cpu;
+#[cfg(feature = "cube")]
+mod device;
 mod queries;
 pub mod reference;
 mod rerank;
@@ -24,6 +28,8 @@ mod tile;
 mod worker;
 
 pub use cpu::scan;
+#[cfg(feature = "cube")]
+pub use device::{DeviceProblem, Reads, scan_on};
 pub use rerank::rerank;
 
 use crate::{

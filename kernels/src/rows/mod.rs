@@ -13,6 +13,8 @@
 //! Beside the components a list holds the squared length of every row and, over all its rows, the
 //! largest length and the largest rounding error of the filter (`bound.rs`).
 
+#[cfg(feature = "cube")]
+pub mod device;
 pub(crate) mod planes;
 
 use crate::{bound::Extent, distance, simd::Isa};

@@ -5,10 +5,19 @@
 //! smaller column, NaN comes after every number. [`mod@reference`] sorts everything, [`select`] is
 //! the CPU kernel: one pass against a threshold, survivors into a buffer of about `2k`.
 
+#[cfg(feature = "cube")]
+mod blueprint;
 mod cpu;
+#[cfg(feature = "cube")]
+mod device;
 pub mod reference;
 
 pub use cpu::select;
+#[cfg(feature = "cube")]
+pub use {
+    blueprint::{Output, QUEUE_K},
+    device::{Labels, SelectedOnDevice, Source, select_on},
+};
 
 /// Which values are best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

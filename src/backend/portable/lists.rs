@@ -1,7 +1,7 @@
 //! Inverted lists in ordinary tensors: rows in one growing log, lists as row numbers.
 
 use crate::{
-    backend::{Keep, ListStore, Slot, select_rows},
+    backend::{Keep, ListStore, Places, RowIds, Slot, select_rows},
     error::Result,
 };
 use burn::tensor::{DType, Tensor, backend::Backend};
@@ -115,21 +115,21 @@ impl<B: Backend> ListStore<B> for PortableLists<B> {
         }
     }
 
-    fn append(&mut self, rows: Tensor<B, 2>, lists: &[u32]) -> Result<()> {
+    fn append(&mut self, rows: Tensor<B, 2>, to: &Places<'_>) -> Result<()> {
         let first = self.len as u32;
         self.extend_log(rows);
-        for (row, &list) in lists.iter().enumerate() {
+        for (row, &list) in to.lists.iter().enumerate() {
             Arc::make_mut(&mut self.rows[list as usize]).push(first + row as u32);
         }
         Ok(())
     }
 
-    fn gather(&self, at: &[Slot]) -> Tensor<B, 2> {
+    fn gather(&self, at: &[Slot]) -> Result<Tensor<B, 2>> {
         let rows: Vec<u32> = at
             .iter()
             .map(|at| self.rows[at.list as usize][at.slot as usize])
             .collect();
-        self.log_rows(&rows)
+        Ok(self.log_rows(&rows))
     }
 
     fn ranks_by(&self) -> String {
@@ -143,8 +143,8 @@ impl<B: Backend> ListStore<B> for PortableLists<B> {
             .sum()
     }
 
-    fn to_device(&self, device: &B::Device) -> Self {
-        Self {
+    fn to_device(&self, _: RowIds<'_>, device: &B::Device) -> Result<Self> {
+        Ok(Self {
             device: device.clone(),
             segments: self
                 .segments
@@ -152,6 +152,6 @@ impl<B: Backend> ListStore<B> for PortableLists<B> {
                 .map(|s| s.clone().to_device(device))
                 .collect(),
             ..self.clone()
-        }
+        })
     }
 }

@@ -1,0 +1,179 @@
+//! The distance of [`mod@crate::distance`], written for GPUs: the same 16 partial sums.
+//!
+//! A vector of four components holds four neighbouring partial sums; four of them, in one unit or
+//! one each in four units of a plane, are all sixteen. The tree of additions is the same, so both
+//! forms return the same bits, and where the device's fused multiply-add is fused, those of the CPU.
+
+use super::queue::is_special;
+use crate::Metric;
+use cubecl::prelude::*;
+
+/// How rows are compared, at compile time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Compare {
+    /// Squared L2 distance (else inner product).
+    pub l2: bool,
+    /// Vectors of four components in a row.
+    pub vectors: usize,
+    /// Units that read one row together: 1 or 4.
+    pub lanes: u32,
+}
+
+impl Compare {
+    /// The comparison of padded rows of `padded` components.
+    pub fn new(metric: Metric, padded: usize, lanes: u32) -> Self {
+        Self {
+            l2: metric == Metric::L2,
+            vectors: padded / super::VECTOR,
+            lanes,
+        }
+    }
+}
+
+/// Scale that keeps any product of two f32 far inside the range: 2⁻⁸⁰.
+const DOWN: f32 = 8.271_806e-25;
+/// Its inverse.
+const UP: f32 = 1.208_925_8e24;
+
+/// The key (smaller is better) of the row that starts at vector `row`: never NaN for finite
+/// vectors. All `lanes` units of a row must call it together; each gets the key.
+#[cube]
+pub fn key<N: Size>(
+    query: &Slice<Vector<f32, N>>,
+    rows: &Array<Vector<f32, N>>,
+    row: usize,
+    #[comptime] compare: Compare,
+) -> f32 {
+    let sum = if comptime!(compare.lanes == 4) {
+        let mut sum = Vector::<f32, N>::new(0.0f32);
+        let mut i = (UNIT_POS % 4) as usize;
+        while i < compare.vectors {
+            sum = step::<N>(query[i], rows[row + i], sum, compare);
+            i += 4;
+        }
+        // 0..8 with 8..16, then 0..4 with 4..8.
+        let far = exchange::<N>(sum, 2u32);
+        let near = sum + far;
+        let last = exchange::<N>(near, 1u32);
+        fold::<N>(near + last)
+    } else {
+        let mut a = Vector::<f32, N>::new(0.0f32);
+        let mut b = Vector::<f32, N>::new(0.0f32);
+        let mut c = Vector::<f32, N>::new(0.0f32);
+        let mut d = Vector::<f32, N>::new(0.0f32);
+        for i in 0..comptime!(compare.vectors / 4) {
+            let at = i * 4;
+            a = step::<N>(query[at], rows[row + at], a, compare);
+            b = step::<N>(query[at + 1], rows[row + at + 1], b, compare);
+            c = step::<N>(query[at + 2], rows[row + at + 2], c, compare);
+            d = step::<N>(query[at + 3], rows[row + at + 3], d, compare);
+        }
+        let tail = comptime!(compare.vectors / 4 * 4);
+        if comptime!(compare.vectors % 4 > 0) {
+            a = step::<N>(query[tail], rows[row + tail], a, compare);
+        }
+        if comptime!(compare.vectors % 4 > 1) {
+            b = step::<N>(query[tail + 1], rows[row + tail + 1], b, compare);
+        }
+        if comptime!(compare.vectors % 4 > 2) {
+            c = step::<N>(query[tail + 2], rows[row + tail + 2], c, compare);
+        }
+        fold::<N>((a + c) + (b + d))
+    };
+    if comptime!(compare.l2) {
+        sum
+    } else {
+        let mut key = 0.0f32 - sum;
+        if is_special(key) {
+            key = scaled::<N>(query, rows, row, compare);
+        }
+        key
+    }
+}
+
+/// One term of four partial sums.
+#[cube]
+fn step<N: Size>(
+    query: Vector<f32, N>,
+    row: Vector<f32, N>,
+    sum: Vector<f32, N>,
+    #[comptime] compare: Compare,
+) -> Vector<f32, N> {
+    if comptime!(compare.l2) {
+        let difference = row - query;
+        fma(difference, difference, sum)
+    } else {
+        fma(row, query, sum)
+    }
+}
+
+/// The four sums of another unit of the plane.
+#[cube]
+fn exchange<N: Size>(sum: Vector<f32, N>, #[comptime] mask: u32) -> Vector<f32, N> {
+    let mut other = Vector::<f32, N>::new(0.0f32);
+    #[unroll]
+    for i in 0..4usize {
+        other[i] = plane_shuffle_xor(sum[i], mask);
+    }
+    other
+}
+
+/// The last four partial sums.
+#[cube]
+fn fold<N: Size>(sum: Vector<f32, N>) -> f32 {
+    (sum[0] + sum[2]) + (sum[1] + sum[3])
+}
+
+/// The key of an inner product whose sum left the range on the way: summed small, then scaled back.
+#[cube]
+fn scaled<N: Size>(
+    query: &Slice<Vector<f32, N>>,
+    rows: &Array<Vector<f32, N>>,
+    row: usize,
+    #[comptime] compare: Compare,
+) -> f32 {
+    let mut sum = Vector::<f32, N>::new(0.0f32);
+    let down = Vector::<f32, N>::new(DOWN);
+    for i in 0..compare.vectors {
+        sum += (query[i] * down) * (rows[row + i] * down);
+    }
+    let half = (0.0f32 - fold::<N>(sum)) * UP;
+    // Always `UP`, but not to a compiler that would multiply the two constants to infinity first.
+    half * min(UP, UP + f32::abs(half))
+}
+
+/// Copies query `at` to shared memory and says whether all of its components are finite.
+#[cube]
+pub fn is_searchable<N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    at: usize,
+    shared: &mut SharedMemory<Vector<f32, N>>,
+    flag: &SharedMemory<Atomic<u32>>,
+    #[comptime] compare: Compare,
+    #[comptime] keep: bool,
+) -> bool {
+    if UNIT_POS == 0 {
+        flag[0].store(0u32);
+    }
+    sync_cube();
+    let mut special: u32 = 0u32.runtime();
+    let mut i = UNIT_POS as usize;
+    while i < compare.vectors {
+        let v = queries[at + i];
+        if comptime!(keep) {
+            shared[i] = v;
+        }
+        #[unroll]
+        for j in 0..4usize {
+            if is_special(v[j]) {
+                special = 1u32;
+            }
+        }
+        i += CUBE_DIM as usize;
+    }
+    if special == 1u32 {
+        flag[0].fetch_max(1u32);
+    }
+    sync_cube();
+    flag[0].load() == 0u32
+}

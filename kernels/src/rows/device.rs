@@ -1,0 +1,687 @@
+//! Inverted lists in a device's memory.
+//!
+//! One buffer holds the rows of all lists, row-major, padded with zeros to whole vectors. A list is
+//! an *extent*: a stretch of rows, with room to grow. A list that outgrows its extent moves to the
+//! free end of the buffer; when that is used up, everything moves to a larger buffer. So adding m
+//! rows costs O(m) on average, and rows keep their order within a list.
+//!
+//! Beside the rows lie their *ranks*: a row's place in the order of (id, insertion). Kernels compare
+//! (distance, rank), a table gives the id of a rank. Ids that come in rising order (automatic ones)
+//! get the next ranks; others rank everything anew.
+//!
+//! **Snapshots.** A clone shares the buffers. Appending writes only to rows no extent has held
+//! before, and only when no clone shares them and they belong to this thread's queue; otherwise it
+//! copies first. Searches that are queued keep the extents they were given.
+
+use crate::{
+    KernelError,
+    device::{Gpu, VECTOR, array},
+    select_k::Labels,
+};
+use cubecl::{prelude::*, server::Handle, stream_id::StreamId};
+use std::sync::Arc;
+
+/// Where a list lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Extent {
+    start: usize,
+    len: usize,
+    room: usize,
+}
+
+/// The buffers of all lists.
+#[derive(Debug)]
+struct Pool {
+    /// Rows, u32 words of f32, `[capacity, padded]`.
+    rows: Handle,
+    /// Ranks `[capacity]`.
+    ranks: Handle,
+    capacity: usize,
+    /// Rows before the free end.
+    used: usize,
+}
+
+/// The ids by rank.
+#[derive(Debug)]
+struct Table {
+    /// `[capacity, words]`.
+    ids: Handle,
+    capacity: usize,
+}
+
+/// Inverted lists on a device.
+#[derive(Debug)]
+pub struct DeviceLists<R: Runtime> {
+    gpu: Gpu<R>,
+    d: usize,
+    extents: Vec<Extent>,
+    /// (start, length) of every list, on the device.
+    placed: Handle,
+    pool: Arc<Pool>,
+    /// None where a row's id is its place in the only list.
+    table: Option<Arc<Table>>,
+    words: usize,
+    len: usize,
+    last_id: i64,
+}
+
+impl<R: Runtime> Clone for DeviceLists<R> {
+    fn clone(&self) -> Self {
+        Self {
+            gpu: self.gpu.clone(),
+            extents: self.extents.clone(),
+            placed: self.placed.clone(),
+            pool: self.pool.clone(),
+            table: self.table.clone(),
+            ..*self
+        }
+    }
+}
+
+/// What is appended.
+#[derive(Debug, Clone, Copy)]
+pub struct Added<'a> {
+    /// Vectors, f32 `[n, d]`, contiguous.
+    pub rows: &'a Handle,
+    /// The list of each.
+    pub lists: &'a [u32],
+    /// The id of each; not read by lists of places.
+    pub ids: &'a [i64],
+}
+
+impl<R: Runtime> DeviceLists<R> {
+    /// `nlist` empty lists of vectors of `d` components, with ids of 1 or 2 `words`; 0 words: the
+    /// id of a row is its place (for one list).
+    ///
+    /// Nothing is allocated before the first row but a few words.
+    pub fn new(gpu: &Gpu<R>, d: usize, nlist: usize, words: usize) -> Self {
+        let word = || gpu.client().empty(4);
+        let pool = Pool {
+            rows: word(),
+            ranks: word(),
+            capacity: 0,
+            used: 0,
+        };
+        let table = Table {
+            ids: word(),
+            capacity: 0,
+        };
+        Self {
+            gpu: gpu.clone(),
+            d,
+            extents: vec![Extent::default(); nlist],
+            placed: word(),
+            pool: Arc::new(pool),
+            table: (words > 0).then(|| Arc::new(table)),
+            words,
+            len: 0,
+            last_id: i64::MIN,
+        }
+    }
+
+    /// The device.
+    pub fn gpu(&self) -> &Gpu<R> {
+        &self.gpu
+    }
+
+    /// Components of a vector.
+    pub fn d(&self) -> usize {
+        self.d
+    }
+
+    /// Components of a row in memory.
+    pub(crate) fn padded(&self) -> usize {
+        padded(self.d)
+    }
+
+    /// Number of lists.
+    pub fn nlist(&self) -> usize {
+        self.extents.len()
+    }
+
+    /// Rows in all lists.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no list holds a row.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Rows of a list.
+    pub fn list_len(&self, list: usize) -> usize {
+        self.extents[list].len
+    }
+
+    /// Bytes of rows and ranks, with the room to grow.
+    pub fn bytes(&self) -> usize {
+        self.pool.capacity * (self.padded() + 1) * 4
+    }
+
+    /// Where row `slot` of `list` lies.
+    pub fn position(&self, list: u32, slot: u32) -> u32 {
+        (self.extents[list as usize].start + slot as usize) as u32
+    }
+
+    pub(crate) fn rows(&self) -> ArrayArg<R> {
+        array(&self.pool.rows, self.elements().max(1))
+    }
+
+    pub(crate) fn ranks(&self) -> ArrayArg<R> {
+        array(&self.pool.ranks, self.pool.capacity.max(1))
+    }
+
+    pub(crate) fn placed(&self) -> ArrayArg<R> {
+        array(
+            &self.placed,
+            if self.len == 0 { 1 } else { 2 * self.nlist() },
+        )
+    }
+
+    /// Components in the buffer of rows.
+    pub(crate) fn elements(&self) -> usize {
+        self.pool.capacity * self.padded()
+    }
+
+    /// How ranks become ids.
+    pub fn labels(&self) -> Labels {
+        match &self.table {
+            None => Labels::Ranks,
+            Some(table) => Labels::Ids {
+                table: table.ids.clone(),
+                len: (table.capacity * self.words).max(1),
+                words: self.words,
+            },
+        }
+    }
+
+    /// Rows at `positions` (at least one), f32 `[n, d]`.
+    ///
+    /// # Errors
+    /// [`KernelError::Buffer`] when the device cannot hold them.
+    pub fn gather(&self, positions: &[u32]) -> Result<Handle, KernelError> {
+        let n = positions.len();
+        let out = self
+            .gpu
+            .empty("gathered vectors", n.saturating_mul(self.d))?;
+        let from = self.gpu.upload("positions of vectors", positions)?;
+        let copy = Copy {
+            n,
+            width: self.d,
+            source: (&self.pool.rows, self.elements(), self.padded()),
+            target: (&out, n * self.d, self.d),
+            filled: self.d,
+        };
+        copy.launch(&self.gpu, Some(&from), None)?;
+        Ok(out)
+    }
+
+    /// Appends vectors; `held(list, slot)` is the id of a row held before (asked only when ids do
+    /// not come in rising order). Nothing changes on an error.
+    ///
+    /// # Errors
+    /// [`KernelError::Buffer`] when the device cannot hold them.
+    pub fn append(
+        &mut self,
+        added: &Added<'_>,
+        held: impl Fn(usize, usize) -> i64,
+    ) -> Result<(), KernelError> {
+        let n = added.lists.len();
+        if n == 0 {
+            return Ok(());
+        }
+        let mut lens: Vec<usize> = self.extents.iter().map(|e| e.len).collect();
+        for &list in added.lists {
+            lens[list as usize] += 1;
+        }
+        let ranking = self.ranking(added, held)?;
+        let (pool, mut extents) = self.room(&lens)?;
+        let places: Vec<u32> = added
+            .lists
+            .iter()
+            .map(|&list| {
+                let extent = &mut extents[list as usize];
+                extent.len += 1;
+                (extent.start + extent.len - 1) as u32
+            })
+            .collect();
+        let flat: Vec<u32> = extents
+            .iter()
+            .flat_map(|e| [e.start as u32, e.len as u32])
+            .collect();
+        let placed = self.gpu.upload("extents of lists", &flat)?;
+        let to = self.gpu.upload("places of new vectors", &places)?;
+        let copy = Copy {
+            n,
+            width: self.padded(),
+            source: (added.rows, n * self.d, self.d),
+            target: (&pool.rows, pool.capacity * self.padded(), self.padded()),
+            filled: self.d,
+        };
+        copy.launch(&self.gpu, None, Some(&to))?;
+        let table = ranking.apply(self, &pool, &extents, &to)?;
+        self.extents = extents;
+        self.placed = placed;
+        self.pool = pool;
+        self.table = table;
+        self.len += n;
+        self.last_id = self.last_id.max(ranking.last_id);
+        Ok(())
+    }
+
+    /// A pool with room for lists of these lengths, holding what the present one holds.
+    fn room(&self, lens: &[usize]) -> Result<(Arc<Pool>, Vec<Extent>), KernelError> {
+        let mut extents = self.extents.clone();
+        let outgrown: Vec<usize> = (0..lens.len())
+            .filter(|&l| lens[l] > extents[l].room)
+            .collect();
+        let mut used = self.pool.used;
+        for &l in &outgrown {
+            let room = with_slack(lens[l]);
+            extents[l] = Extent {
+                start: used,
+                room,
+                len: extents[l].len,
+            };
+            used += room;
+        }
+        // One count is this list's own.
+        let own =
+            Arc::strong_count(&self.pool) == 1 && self.pool.rows.stream == StreamId::current();
+        if own && used <= self.pool.capacity {
+            let moved = self.moves(&extents, &outgrown);
+            self.relocate(&self.pool, &moved)?;
+            let pool = Pool {
+                rows: self.pool.rows.clone(),
+                ranks: self.pool.ranks.clone(),
+                capacity: self.pool.capacity,
+                used,
+            };
+            return Ok((Arc::new(pool), extents));
+        }
+        // The first rows lie close together; lists that grow get slack, and all of them a free end.
+        let first = self.len == 0;
+        let mut start = 0;
+        for (extent, &len) in extents.iter_mut().zip(lens) {
+            let room = if first { len } else { with_slack(len) };
+            *extent = Extent {
+                start,
+                room,
+                len: extent.len,
+            };
+            start += room;
+        }
+        let capacity = if first { start } else { start + start / 8 };
+        let mut pool = Pool::new(&self.gpu, self.padded(), capacity)?;
+        pool.used = start;
+        let all: Vec<usize> = (0..lens.len()).collect();
+        self.relocate(&pool, &self.moves(&extents, &all))?;
+        Ok((Arc::new(pool), extents))
+    }
+
+    /// (from, to) of every row that lies elsewhere in `extents`.
+    fn moves(&self, extents: &[Extent], lists: &[usize]) -> (Vec<u32>, Vec<u32>) {
+        lists
+            .iter()
+            .flat_map(|&l| {
+                let (old, new) = (self.extents[l], extents[l]);
+                (0..old.len).map(move |i| ((old.start + i) as u32, (new.start + i) as u32))
+            })
+            .unzip()
+    }
+
+    fn relocate(&self, pool: &Pool, (from, to): &(Vec<u32>, Vec<u32>)) -> Result<(), KernelError> {
+        if from.is_empty() {
+            return Ok(());
+        }
+        let n = from.len();
+        let from = self.gpu.upload("places of vectors", from)?;
+        let to = self.gpu.upload("places of vectors", to)?;
+        let width = self.padded();
+        let rows = Copy {
+            n,
+            width,
+            source: (&self.pool.rows, self.elements(), width),
+            target: (&pool.rows, pool.capacity * width, width),
+            filled: width,
+        };
+        rows.launch(&self.gpu, Some(&from), Some(&to))?;
+        let ranks = Copy {
+            n,
+            width: 1,
+            source: (&self.pool.ranks, self.pool.capacity, 1),
+            target: (&pool.ranks, pool.capacity, 1),
+            filled: 1,
+        };
+        ranks.launch(&self.gpu, Some(&from), Some(&to))
+    }
+
+    /// The ranks of what is added.
+    fn ranking(
+        &self,
+        added: &Added<'_>,
+        held: impl Fn(usize, usize) -> i64,
+    ) -> Result<Ranking, KernelError> {
+        let n = added.lists.len();
+        if self.table.is_none() {
+            let ranks: Vec<u32> = (self.len..self.len + n).map(|r| r as u32).collect();
+            let ranks = self.gpu.upload("ranks", &ranks)?;
+            return Ok(Ranking {
+                ranks,
+                all: false,
+                ids: None,
+                last_id: 0,
+            });
+        }
+        let last_id = added.ids.iter().copied().max().unwrap_or(i64::MIN);
+        let rising = added.ids.is_sorted() && added.ids[0] >= self.last_id;
+        if rising {
+            let ranks: Vec<u32> = (self.len..self.len + n).map(|r| r as u32).collect();
+            let ids = self
+                .gpu
+                .upload("ids", &id_words(added.ids.iter().copied(), self.words))?;
+            let ranks = self.gpu.upload("ranks", &ranks)?;
+            return Ok(Ranking {
+                ranks,
+                all: false,
+                ids: Some(ids),
+                last_id,
+            });
+        }
+        // Rank everything anew: rows held, list by list, then the new ones. Rows of one id may
+        // come in any order, for their labels are the same.
+        let old = self
+            .extents
+            .iter()
+            .enumerate()
+            .flat_map(|(l, e)| (0..e.len).map(move |s| (l, s)));
+        let ids: Vec<i64> = old
+            .map(|(l, s)| held(l, s))
+            .chain(added.ids.iter().copied())
+            .collect();
+        let mut order: Vec<u32> = (0..ids.len() as u32).collect();
+        order.sort_by_key(|&row| (ids[row as usize], row));
+        let mut ranks = vec![0; ids.len()];
+        for (rank, &row) in order.iter().enumerate() {
+            ranks[row as usize] = rank as u32;
+        }
+        let sorted = order.iter().map(|&row| ids[row as usize]);
+        Ok(Ranking {
+            ids: Some(self.gpu.upload("ids", &id_words(sorted, self.words))?),
+            ranks: self.gpu.upload("ranks", &ranks)?,
+            all: true,
+            last_id,
+        })
+    }
+}
+
+/// Ranks on their way to the device.
+struct Ranking {
+    /// Of the new rows; of all rows, held ones first, when `all`.
+    ranks: Handle,
+    all: bool,
+    /// Ids of the new ranks; of all ranks when `all`.
+    ids: Option<Handle>,
+    last_id: i64,
+}
+
+impl Ranking {
+    /// Writes the ranks into `pool` and returns the table of ids.
+    fn apply<R: Runtime>(
+        &self,
+        lists: &DeviceLists<R>,
+        pool: &Pool,
+        extents: &[Extent],
+        to: &Handle,
+    ) -> Result<Option<Arc<Table>>, KernelError> {
+        let n = extents.iter().map(|e| e.len).sum::<usize>() - lists.len;
+        let mut copy = Copy {
+            n,
+            width: 1,
+            source: (&self.ranks, n, 1),
+            target: (&pool.ranks, pool.capacity, 1),
+            filled: 1,
+        };
+        let (Some(table), Some(ids)) = (&lists.table, &self.ids) else {
+            copy.launch(&lists.gpu, None, Some(to))?;
+            return Ok(None);
+        };
+        let words = lists.words;
+        let total = lists.len + n;
+        if self.all {
+            // Held rows keep their places (or lie where `extents` says), new ones follow in `to`.
+            let old: Vec<u32> = extents
+                .iter()
+                .zip(&lists.extents)
+                .flat_map(|(e, old)| (0..old.len).map(move |i| (e.start + i) as u32))
+                .collect();
+            copy.source = (&self.ranks, total, 1);
+            if !old.is_empty() {
+                let held = lists.gpu.upload("places of vectors", &old)?;
+                copy.n = old.len();
+                copy.launch(&lists.gpu, None, Some(&held))?;
+            }
+            let new: Vec<u32> = (lists.len as u32..total as u32).collect();
+            let new = lists.gpu.upload("places of ranks", &new)?;
+            copy.n = n;
+            copy.launch(&lists.gpu, Some(&new), Some(to))?;
+            return Ok(Some(Arc::new(Table {
+                ids: ids.clone(),
+                capacity: total,
+            })));
+        }
+        copy.launch(&lists.gpu, None, Some(to))?;
+        let own = Arc::strong_count(table) == 1 && table.ids.stream == StreamId::current();
+        let grown;
+        let target = if own && total <= table.capacity {
+            table.clone()
+        } else {
+            let capacity = if lists.len == 0 {
+                total
+            } else {
+                total + total / 4
+            };
+            grown = Table {
+                ids: lists.gpu.empty("ids", capacity.saturating_mul(words))?,
+                capacity,
+            };
+            if lists.len > 0 {
+                let held = Copy {
+                    n: 1,
+                    width: lists.len * words,
+                    source: (&table.ids, table.capacity * words, lists.len * words),
+                    target: (&grown.ids, capacity * words, lists.len * words),
+                    filled: lists.len * words,
+                };
+                held.launch(&lists.gpu, None, None)?;
+            }
+            Arc::new(grown)
+        };
+        let places: Vec<u32> = (lists.len as u32..total as u32).collect();
+        let places = lists.gpu.upload("places of ids", &places)?;
+        let new = Copy {
+            n,
+            width: words,
+            source: (ids, n * words, words),
+            target: (&target.ids, target.capacity * words, words),
+            filled: words,
+        };
+        new.launch(&lists.gpu, None, Some(&places))?;
+        Ok(Some(target))
+    }
+}
+
+impl Pool {
+    fn new<R: Runtime>(gpu: &Gpu<R>, padded: usize, capacity: usize) -> Result<Self, KernelError> {
+        Ok(Self {
+            rows: gpu.empty(
+                "vectors of an index",
+                capacity.max(1).saturating_mul(padded),
+            )?,
+            ranks: gpu.empty("ranks of an index", capacity)?,
+            capacity,
+            used: 0,
+        })
+    }
+}
+
+/// Components of a row in memory.
+fn padded(d: usize) -> usize {
+    d.next_multiple_of(VECTOR)
+}
+
+/// Room for a list that grows: a quarter more.
+fn with_slack(len: usize) -> usize {
+    len + len / 4 + usize::from(len > 0)
+}
+
+/// Ids as little-endian words.
+fn id_words(ids: impl Iterator<Item = i64>, words: usize) -> Vec<u32> {
+    ids.flat_map(|id| [id as u32, (id >> 32) as u32].into_iter().take(words))
+        .collect()
+}
+
+/// Queries `[nq, d]` as rows of `padded` components: themselves where they are.
+pub(crate) fn pad_queries<R: Runtime>(
+    gpu: &Gpu<R>,
+    queries: &Handle,
+    nq: usize,
+    d: usize,
+) -> Result<Handle, KernelError> {
+    if d.is_multiple_of(VECTOR) {
+        return Ok(queries.clone());
+    }
+    let padded = padded(d);
+    let out = gpu.empty("padded queries", nq.saturating_mul(padded))?;
+    let copy = Copy {
+        n: nq,
+        width: padded,
+        source: (queries, nq * d, d),
+        target: (&out, nq * padded, padded),
+        filled: d,
+    };
+    copy.launch(gpu, None, None)?;
+    Ok(out)
+}
+
+/// A copy of `n` rows of 32-bit words, from row to row.
+struct Copy<'a> {
+    n: usize,
+    /// Words written per row, the first `filled` from the source, the rest zero.
+    width: usize,
+    filled: usize,
+    /// Buffer, its length, words from one row to the next.
+    source: (&'a Handle, usize, usize),
+    target: (&'a Handle, usize, usize),
+}
+
+impl Copy<'_> {
+    /// Launches it: from rows `from` (else 0, 1, ..) to rows `to` (else 0, 1, ..).
+    fn launch<R: Runtime>(
+        &self,
+        gpu: &Gpu<R>,
+        from: Option<&Handle>,
+        to: Option<&Handle>,
+    ) -> Result<(), KernelError> {
+        let (source, source_len, source_stride) = self.source;
+        let (target, target_len, target_stride) = self.target;
+        let fits = |v: usize| v.is_multiple_of(VECTOR);
+        let vector = if fits(self.width)
+            && fits(self.filled)
+            && fits(source_stride)
+            && fits(target_stride)
+        {
+            VECTOR
+        } else {
+            1
+        };
+        let elements = source_len.max(target_len).max(self.n * self.width);
+        let address = gpu.address("a copy of vectors", elements)?;
+        let units = gpu.facts().units.min(256);
+        let items = self.n * self.width / vector;
+        let strides = StridesLaunch::new(
+            self.n as u32,
+            (self.width / vector) as u32,
+            (self.filled / vector) as u32,
+            (source_stride / vector) as u32,
+            (target_stride / vector) as u32,
+        );
+        // No cubes than a few per unit of work; each unit strides over what is left.
+        let cubes = items.div_ceil(units as usize).clamp(1, 1 << 16);
+        let how = How {
+            from: from.is_some(),
+            to: to.is_some(),
+        };
+        // Not read where there are none; any buffer will do.
+        let from = from.map_or_else(|| array(source, 1), |h| array(h, self.n));
+        let to = to.map_or_else(|| array(source, 1), |h| array(h, self.n));
+        // SAFETY: items end at n rows of width; `from` and `to` name rows of the two buffers, whose
+        // lengths are passed.
+        unsafe {
+            copy_rows::launch_unchecked::<R>(
+                gpu.client(),
+                gpu.grid(cubes),
+                CubeDim::new_1d(units),
+                address,
+                vector,
+                array(source, source_len),
+                array(target, target_len),
+                from,
+                to,
+                strides,
+                how,
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Sizes of a copy, in vectors.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+struct Strides {
+    n: u32,
+    width: u32,
+    filled: u32,
+    source: u32,
+    target: u32,
+}
+
+/// Which rows are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct How {
+    from: bool,
+    to: bool,
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn copy_rows<N: Size>(
+    source: &Array<Vector<u32, N>>,
+    target: &mut Array<Vector<u32, N>>,
+    from: &Array<u32>,
+    to: &Array<u32>,
+    strides: Strides,
+    #[comptime] how: How,
+) {
+    let width = strides.width as usize;
+    let items = strides.n as usize * width;
+    let mut item = ABSOLUTE_POS;
+    while item < items {
+        let row = item / width;
+        let at = item - row * width;
+        let mut source_row = row;
+        if comptime!(how.from) {
+            source_row = from[row] as usize;
+        }
+        let mut target_row = row;
+        if comptime!(how.to) {
+            target_row = to[row] as usize;
+        }
+        let mut word = Vector::<u32, N>::new(0u32);
+        if at < strides.filled as usize {
+            word = source[source_row * strides.source as usize + at];
+        }
+        target[target_row * strides.target as usize + at] = word;
+        item += CUBE_COUNT * CUBE_DIM as usize;
+    }
+}

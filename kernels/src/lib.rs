@@ -32,9 +32,13 @@ mod bound;
 #[cfg(feature = "cube")]
 pub mod device;
 pub mod distance;
+#[cfg(feature = "cube")]
+pub mod group_tasks;
 pub mod list_scan;
 pub mod means;
 mod metric;
+#[cfg(feature = "cube")]
+mod nearest_centroid;
 pub mod order;
 pub mod rows;
 pub mod select_k;

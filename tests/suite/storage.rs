@@ -142,7 +142,7 @@ pub fn statistics_name_the_path<B: IvfBackend>(device: &B::Device) {
         let queries = base.range(0..nq);
         let csr = search_ivf(&index, &queries, 5, &probing(4, SearchMode::Csr)).stats;
         let expected = if is_cube::<B>(device) {
-            "list-major"
+            "query-major"
         } else {
             order
         };

@@ -37,30 +37,30 @@ const UP: f32 = 1.208_925_8e24;
 
 /// The key (smaller is better) of the row that starts at vector `row`: never NaN for finite
 /// vectors. All `lanes` units of a row must call it together; each gets the key.
+///
+/// `zero` is 0, but not to a compiler: it would turn the first multiply-add into a product, and some
+/// then fuse that with the next addition, one way in one kernel and another way in the next.
 #[cube]
 pub fn key<N: Size>(
     query: &Slice<Vector<f32, N>>,
     rows: &Array<Vector<f32, N>>,
     row: usize,
+    zero: f32,
     #[comptime] compare: Compare,
 ) -> f32 {
     let sum = if comptime!(compare.lanes == 4) {
-        let mut sum = Vector::<f32, N>::new(0.0f32);
+        let mut sum = Vector::<f32, N>::new(zero);
         let mut i = (UNIT_POS % 4) as usize;
         while i < compare.vectors {
             sum = step::<N>(query[i], rows[row + i], sum, compare);
             i += 4;
         }
-        // 0..8 with 8..16, then 0..4 with 4..8.
-        let far = exchange::<N>(sum, 2u32);
-        let near = sum + far;
-        let last = exchange::<N>(near, 1u32);
-        fold::<N>(near + last)
+        fold::<N>(halves::<N>(sum))
     } else {
-        let mut a = Vector::<f32, N>::new(0.0f32);
-        let mut b = Vector::<f32, N>::new(0.0f32);
-        let mut c = Vector::<f32, N>::new(0.0f32);
-        let mut d = Vector::<f32, N>::new(0.0f32);
+        let mut a = Vector::<f32, N>::new(zero);
+        let mut b = Vector::<f32, N>::new(zero);
+        let mut c = Vector::<f32, N>::new(zero);
+        let mut d = Vector::<f32, N>::new(zero);
         for i in 0..comptime!(compare.vectors / 4) {
             let at = i * 4;
             a = step::<N>(query[at], rows[row + at], a, compare);
@@ -93,7 +93,7 @@ pub fn key<N: Size>(
 
 /// One term of four partial sums.
 #[cube]
-fn step<N: Size>(
+pub fn step<N: Size>(
     query: Vector<f32, N>,
     row: Vector<f32, N>,
     sum: Vector<f32, N>,
@@ -107,6 +107,14 @@ fn step<N: Size>(
     }
 }
 
+/// The last four partial sums of the sixteen that four units hold.
+#[cube]
+pub fn halves<N: Size>(sum: Vector<f32, N>) -> Vector<f32, N> {
+    // 0..8 with 8..16, then 0..4 with 4..8.
+    let near = sum + exchange::<N>(sum, 2u32);
+    near + exchange::<N>(near, 1u32)
+}
+
 /// The four sums of another unit of the plane.
 #[cube]
 fn exchange<N: Size>(sum: Vector<f32, N>, #[comptime] mask: u32) -> Vector<f32, N> {
@@ -118,15 +126,15 @@ fn exchange<N: Size>(sum: Vector<f32, N>, #[comptime] mask: u32) -> Vector<f32, 
     other
 }
 
-/// The last four partial sums.
+/// The sum of the last four partial sums.
 #[cube]
-fn fold<N: Size>(sum: Vector<f32, N>) -> f32 {
+pub fn fold<N: Size>(sum: Vector<f32, N>) -> f32 {
     (sum[0] + sum[2]) + (sum[1] + sum[3])
 }
 
 /// The key of an inner product whose sum left the range on the way: summed small, then scaled back.
 #[cube]
-fn scaled<N: Size>(
+pub fn scaled<N: Size>(
     query: &Slice<Vector<f32, N>>,
     rows: &Array<Vector<f32, N>>,
     row: usize,

@@ -6,51 +6,62 @@ use crate::{
     select_k,
 };
 
+/// What a query names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Names {
+    /// Nothing: it reads the one list there is.
+    Nothing,
+    /// Lists.
+    Lists,
+    /// Rows.
+    Rows,
+}
+
 /// Compile-time parameters of the scan kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Blueprint {
     /// How rows are compared.
     pub compare: Compare,
-    /// The queue of the k best.
+    /// Whether the k best are kept in a queue in shared memory; else every key is written down.
+    pub queued: bool,
+    /// The queue (its units and steps hold for both).
     pub queue: Sizes,
     /// Whether the query is kept in shared memory (else read again for every row).
     pub keep: bool,
-    /// Whether every query reads the one list there is.
-    pub all: bool,
+    /// What a query names.
+    pub names: Names,
     /// Rows a unit (or `lanes` units together) compares between two looks at the queue.
     pub turns: usize,
 }
 
+/// Shared memory for counts and flags.
+const FLAGS: usize = 16;
+
 impl Blueprint {
-    /// For `k` and rows of `padded` components; `None` where the k best do not fit in shared
-    /// memory, and all keys must be written down instead.
-    pub fn new(facts: &Facts, metric: Metric, padded: usize, k: usize, all: bool) -> Option<Self> {
-        let print = Self::unqueued(facts, metric, padded, all);
-        let queue = Sizes::new(k, print.queue.units, print.queue.step);
-        let query = padded * 4;
-        let flags = 16;
-        let keep = queue.bytes() + query + flags <= facts.shared;
-        let fits = k <= select_k::QUEUE_K && queue.bytes() + flags <= facts.shared;
-        fits.then_some(Self {
+    /// For `k` and rows of `padded` components.
+    pub fn new(facts: &Facts, metric: Metric, padded: usize, k: usize, names: Names) -> Self {
+        let units = facts.units.min(128) as usize;
+        let wanted = Sizes::new(k, units, units);
+        let queued = k <= select_k::QUEUE_K && wanted.bytes() + FLAGS <= facts.shared;
+        let (queue, taken) = if queued {
+            (wanted, wanted.bytes())
+        } else {
+            (Sizes::new(1, units, units), 0)
+        };
+        Self {
+            compare: Compare::new(metric, padded, facts.lanes),
+            queued,
             queue,
-            keep,
-            ..print
-        })
+            keep: taken + padded * 4 + FLAGS <= facts.shared,
+            names,
+            // `units` rows between two looks at the queue.
+            turns: facts.lanes as usize,
+        }
     }
 
-    /// For a scan that keeps no queue.
-    pub fn unqueued(facts: &Facts, metric: Metric, padded: usize, all: bool) -> Self {
-        let units = facts.units.min(128) as usize;
-        let lanes = facts.lanes;
-        // `units` rows between two looks at the queue.
-        let turns = lanes as usize;
-        Self {
-            compare: Compare::new(metric, padded, lanes),
-            queue: Sizes::new(1, units, units),
-            keep: padded * 4 + 16 + Sizes::new(1, units, units).bytes() <= facts.shared,
-            all,
-            turns,
-        }
+    /// Vectors of shared memory for the query.
+    pub fn kept(&self) -> usize {
+        if self.keep { self.compare.vectors } else { 1 }
     }
 }
 
@@ -61,6 +72,8 @@ pub struct Cut {
     pub queries: usize,
     /// Cubes that share the rows of one query.
     pub splits: usize,
+    /// Pairs written per query.
+    pub width: usize,
 }
 
 /// Rows below which a cube is not worth launching.
@@ -74,16 +87,77 @@ const ROWS_PER_CUBE: usize = 256;
 const CUBES_PER_PROCESSOR: usize = 4;
 
 impl Cut {
-    /// For `nq` queries that each compare about `rows` rows and write `pairs` pairs per split,
-    /// within `workspace` bytes.
-    pub fn new(facts: &Facts, nq: usize, rows: usize, pairs: usize, workspace: usize) -> Self {
-        let wanted = (facts.processors as usize * CUBES_PER_PROCESSOR).div_ceil(nq.max(1));
-        let room = (workspace.min(facts.buffer) / (8 * pairs.max(1))).max(1);
-        let splits = wanted.min(rows.div_ceil(ROWS_PER_CUBE)).clamp(1, room);
-        // No more cubes than the grid's arithmetic in u32 can count.
-        let queries = (room / splits)
-            .clamp(1, nq.max(1))
-            .min(u32::MAX as usize / splits / 2);
-        Self { queries, splits }
+    /// For `nq` queries that each compare about `rows` rows and keep k pairs per cube, within
+    /// `workspace` bytes.
+    pub fn queued(facts: &Facts, nq: usize, rows: usize, k: usize, workspace: usize) -> Self {
+        let pairs = workspace.min(facts.buffer) / 8;
+        let splits = splits(facts, nq, rows).clamp(1, (pairs / k).max(1));
+        Self::of(pairs, nq, splits, splits * k)
+    }
+
+    /// For `nq` queries whose `rows` keys at most are all written down.
+    pub fn written(facts: &Facts, nq: usize, rows: usize, workspace: usize) -> Self {
+        let pairs = workspace.min(facts.buffer) / 8;
+        Self::of(pairs, nq, splits(facts, nq, rows), rows.max(1))
+    }
+
+    fn of(pairs: usize, nq: usize, splits: usize, width: usize) -> Self {
+        // Cubes are counted in 32 bits.
+        let most = u32::MAX as usize / 2 / splits;
+        Self {
+            queries: (pairs / width).min(most).clamp(1, nq.max(1)),
+            splits,
+            width,
+        }
+    }
+}
+
+fn splits(facts: &Facts, nq: usize, rows: usize) -> usize {
+    let wanted = (facts.processors as usize * CUBES_PER_PROCESSOR).div_ceil(nq.max(1));
+    wanted.min(rows.div_ceil(ROWS_PER_CUBE)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const H200: Facts = Facts {
+        units: 1024,
+        shared: 48 << 10,
+        buffer: usize::MAX,
+        lanes: 4,
+        processors: 132,
+        wide: true,
+    };
+
+    #[test]
+    fn few_queries_are_split_and_many_are_not() {
+        for (nq, splits) in [(1, 64), (8, 64), (32, 17), (512, 2), (19_600, 1)] {
+            let cut = Cut::queued(&H200, nq, 16_384, 20, 256 << 20);
+            assert_eq!((cut.splits, cut.queries), (splits, nq), "{nq}");
+        }
+    }
+
+    #[test]
+    fn a_small_workspace_cuts_queries_and_then_splits() {
+        let cut = Cut::queued(&H200, 19_600, 16_384, 20, 1 << 20);
+        assert!(cut.queries * cut.width * 8 <= 1 << 20, "{cut:?}");
+        let one = Cut::queued(&H200, 1, 1 << 20, 256, 64 << 10);
+        assert_eq!((one.queries, one.splits), (1, 32));
+        let all = Cut::written(&H200, 100, 1 << 20, 64 << 10);
+        assert_eq!((all.queries, all.width), (1, 1 << 20));
+    }
+
+    #[test]
+    fn what_does_not_fit_shared_memory_is_left_out_of_it() {
+        let print = |padded, k| Blueprint::new(&H200, Metric::L2, padded, k, Names::Lists);
+        assert!(print(128, 20).keep && print(128, 20).queued);
+        assert!(!print(16_384, 20).keep && print(16_384, 20).queued);
+        assert!(!print(128, 257).queued && print(128, 257).keep);
+        let small = Facts {
+            shared: 2 << 10,
+            ..H200
+        };
+        assert!(!Blueprint::new(&small, Metric::L2, 128, 200, Names::Lists).queued);
     }
 }

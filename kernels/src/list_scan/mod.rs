@@ -16,6 +16,8 @@ mod bf16;
 mod blueprint;
 mod cpu;
 #[cfg(feature = "cube")]
+mod cube;
+#[cfg(feature = "cube")]
 mod device;
 mod queries;
 pub mod reference;

@@ -184,9 +184,11 @@ struct Shape {
 
 /// A key's bits and its row's rank.
 #[derive(CubeType, Clone, Copy)]
-struct Pair {
-    key: u32,
-    ord: u32,
+pub struct Pair {
+    /// Order-preserving bits.
+    pub key: u32,
+    /// The rank.
+    pub ord: u32,
 }
 
 /// The pair at `at`: of scores, canonical key bits and the column.
@@ -217,7 +219,7 @@ fn score_key(bits: u32) -> u32 {
 /// Writes one selected pair.
 #[cube]
 #[allow(clippy::too_many_arguments)]
-fn write(
+pub fn write(
     source: &Array<u32>,
     ids: &Array<u32>,
     values: &mut Array<u32>,

@@ -14,6 +14,11 @@ pub mod reference;
 
 pub use cpu::select;
 #[cfg(feature = "cube")]
+pub(crate) use {
+    blueprint::Select,
+    device::{Pair, write},
+};
+#[cfg(feature = "cube")]
 pub use {
     blueprint::{Output, QUEUE_K},
     device::{Labels, SelectedOnDevice, Source, select_on},

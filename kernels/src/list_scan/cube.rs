@@ -1,0 +1,287 @@
+//! The kernels of the scan on a GPU; [`super::device`] launches them.
+
+use super::blueprint::{Blueprint, Names};
+use crate::device::{
+    distance::{is_searchable, key},
+    queue::{Queue, key_bits},
+};
+use cubecl::prelude::*;
+
+/// Sizes of a launch.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+pub(super) struct PartArgs {
+    /// The first query, and how many.
+    first: u32,
+    count: u32,
+    /// Cubes per query.
+    splits: u32,
+    /// Pairs written per query.
+    width: u32,
+    /// Lists or rows named per query.
+    per_query: u32,
+    k: u32,
+    /// 0, for [`key`].
+    zero: f32,
+}
+
+/// What a cube works at.
+#[derive(CubeType, Clone, Copy)]
+struct Slice {
+    /// The query's number in this launch, and in all.
+    local: u32,
+    query: u32,
+    split: u32,
+    /// Rows that a cube reads at once, and which of them is this unit's.
+    groups: u32,
+    group: u32,
+    /// Whether this unit speaks for those that read a row together.
+    leader: bool,
+}
+
+#[cube]
+fn slice(part: &PartArgs, #[comptime] print: Blueprint) -> Slice {
+    let cube = CUBE_POS as u32;
+    let local = cube / part.splits;
+    Slice {
+        local,
+        query: part.first + local,
+        split: cube - local * part.splits,
+        groups: comptime!(print.queue.units as u32 / print.compare.lanes).runtime(),
+        group: UNIT_POS / comptime!(print.compare.lanes),
+        leader: UNIT_POS % comptime!(print.compare.lanes) == 0u32,
+    }
+}
+
+/// The k best of one slice of one query.
+#[cube(launch_unchecked, address_type = "dynamic")]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn keep_best<N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<f32, N>>,
+    ranks: &Array<u32>,
+    placed: &Array<u32>,
+    named: &Array<u32>,
+    out: &mut Array<u32>,
+    part: PartArgs,
+    #[comptime] print: Blueprint,
+) {
+    if CUBE_POS as u32 >= part.count * part.splits {
+        terminate!();
+    }
+    let at = slice(&part, print);
+    let mut kept = SharedMemory::<Vector<f32, N>>::new(print.kept());
+    let mut walk = Walk::new(&part, at.query);
+    let total = candidates::<N>(queries, &mut kept, placed, named, &walk, print);
+    let from = slice_start(total, at.split, part.splits);
+    let to = slice_start(total, at.split + 1u32, part.splits);
+    let mut queue = Queue::new(print.queue);
+    let mut step = from;
+    while step < to {
+        #[unroll]
+        for turn in 0..print.turns {
+            let candidate = step + comptime!(turn as u32) * at.groups + at.group;
+            let position = walk.position(candidate, to, placed, named, print);
+            let found = row_key::<N>(queries, &kept, rows, at.query, position, part.zero, print);
+            if position != u32::MAX && at.leader {
+                let bits = key_bits(found);
+                queue.push(bits, ranks[position as usize], part.k as usize, print.queue);
+            }
+        }
+        queue.settle(print.queue);
+        step += comptime!(print.queue.step as u32);
+    }
+    queue.finish(print.queue);
+    let base = (at.local * part.width + at.split * part.k) as usize * 2;
+    let mut i = UNIT_POS as usize;
+    while i < part.k as usize {
+        out[base + i * 2] = queue.key(i);
+        out[base + i * 2 + 1] = queue.ord(i);
+        i += print.queue.units;
+    }
+}
+
+/// The keys of all candidates of a query, one after the other; gaps behind the last.
+#[cube(launch_unchecked, address_type = "dynamic")]
+#[allow(clippy::too_many_arguments)]
+pub(super) fn write_keys<N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<f32, N>>,
+    ranks: &Array<u32>,
+    placed: &Array<u32>,
+    named: &Array<u32>,
+    out: &mut Array<u32>,
+    part: PartArgs,
+    #[comptime] print: Blueprint,
+) {
+    if CUBE_POS as u32 >= part.count * part.splits {
+        terminate!();
+    }
+    let at = slice(&part, print);
+    let mut kept = SharedMemory::<Vector<f32, N>>::new(print.kept());
+    let mut walk = Walk::new(&part, at.query);
+    let total = candidates::<N>(queries, &mut kept, placed, named, &walk, print);
+    let from = slice_start(part.width, at.split, part.splits);
+    let to = slice_start(part.width, at.split + 1u32, part.splits);
+    let base = at.local as usize * part.width as usize;
+    let mut step = from;
+    while step < to {
+        let candidate = step + at.group;
+        let position = walk.position(candidate, min(to, total), placed, named, print);
+        let found = row_key::<N>(queries, &kept, rows, at.query, position, part.zero, print);
+        if at.leader && candidate < to {
+            let place = (base + candidate as usize) * 2;
+            if position == u32::MAX {
+                out[place] = u32::MAX;
+                out[place + 1] = u32::MAX;
+            } else {
+                out[place] = key_bits(found);
+                out[place + 1] = ranks[position as usize];
+            }
+        }
+        step += at.groups;
+    }
+}
+
+/// The key of the row at `position`; of the first row where there is none.
+#[cube]
+fn row_key<N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    kept: &SharedMemory<Vector<f32, N>>,
+    rows: &Array<Vector<f32, N>>,
+    query: u32,
+    position: u32,
+    zero: f32,
+    #[comptime] print: Blueprint,
+) -> f32 {
+    let vectors = comptime!(print.compare.vectors);
+    let row = select(position == u32::MAX, 0u32, position) as usize * vectors;
+    if comptime!(print.keep) {
+        key::<N>(&kept.to_slice(), rows, row, zero, print.compare)
+    } else {
+        let at = query as usize * vectors;
+        key::<N>(
+            &queries.slice(at, at + vectors),
+            rows,
+            row,
+            zero,
+            print.compare,
+        )
+    }
+}
+
+/// A walk over a query's candidates: list after list, or name after name.
+#[derive(CubeType)]
+struct Walk {
+    query: u32,
+    /// Where the query's names start, and how many there are.
+    names: usize,
+    count: u32,
+    /// The next probe to look at.
+    probe: u32,
+    /// Candidates before the present list and up to its end.
+    before: u32,
+    end: u32,
+    /// Where the present list starts.
+    start: u32,
+}
+
+#[cube]
+impl Walk {
+    fn new(part: &PartArgs, query: u32) -> Walk {
+        Walk {
+            query,
+            names: query as usize * part.per_query as usize,
+            count: part.per_query,
+            probe: 0u32.runtime(),
+            before: 0u32.runtime(),
+            end: 0u32.runtime(),
+            start: 0u32.runtime(),
+        }
+    }
+
+    /// The position of a candidate below `to`, not before the last one asked for; else MAX.
+    fn position(
+        &mut self,
+        candidate: u32,
+        to: u32,
+        placed: &Array<u32>,
+        named: &Array<u32>,
+        #[comptime] print: Blueprint,
+    ) -> u32 {
+        let mut position = u32::MAX.runtime();
+        if candidate < to {
+            if comptime!(print.names == Names::Rows) {
+                position = named[self.names + candidate as usize];
+            } else {
+                while candidate >= self.end {
+                    let list = list_at(named, self.names + self.probe as usize, print);
+                    self.before = self.end;
+                    if list != u32::MAX {
+                        self.start = placed[list as usize * 2];
+                        self.end += placed[list as usize * 2 + 1];
+                    }
+                    self.probe += 1u32;
+                }
+                position = self.start + (candidate - self.before);
+            }
+        }
+        position
+    }
+}
+
+#[cube]
+fn list_at(named: &Array<u32>, at: usize, #[comptime] print: Blueprint) -> u32 {
+    let mut list = 0u32.runtime();
+    if comptime!(print.names == Names::Lists) {
+        list = named[at];
+    }
+    list
+}
+
+/// Copies the query to shared memory (where it is kept) and counts its candidates: the rows of all
+/// its lists; none if the query has a component that is NaN or infinite. All units call it.
+#[cube]
+fn candidates<N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    kept: &mut SharedMemory<Vector<f32, N>>,
+    placed: &Array<u32>,
+    named: &Array<u32>,
+    walk: &Walk,
+    #[comptime] print: Blueprint,
+) -> u32 {
+    let flags = SharedMemory::<Atomic<u32>>::new(2usize);
+    let at = walk.query as usize * comptime!(print.compare.vectors);
+    let searchable = is_searchable::<N>(queries, at, kept, &flags, print.compare, print.keep);
+    let mut total = walk.count;
+    if comptime!(print.names != Names::Rows) {
+        if UNIT_POS == 0 {
+            flags[1].store(0u32);
+        }
+        sync_cube();
+        let mut mine = 0u32.runtime();
+        let mut i = UNIT_POS;
+        while i < walk.count {
+            let list = list_at(named, walk.names + i as usize, print);
+            if list != u32::MAX {
+                mine += placed[list as usize * 2 + 1];
+            }
+            i += comptime!(print.queue.units as u32);
+        }
+        if mine > 0u32 {
+            flags[1].fetch_add(mine);
+        }
+        sync_cube();
+        total = flags[1].load();
+    }
+    if !searchable {
+        total = 0u32;
+    }
+    total
+}
+
+/// The first candidate of a slice: equal slices, the first ones perhaps longer by one.
+#[cube]
+fn slice_start(total: u32, split: u32, splits: u32) -> u32 {
+    let size = total / splits;
+    size * split + min(split, total - size * splits)
+}

@@ -1,0 +1,293 @@
+//! The GPU kernel.
+
+use crate::{
+    KernelError, Metric,
+    device::{
+        array,
+        distance::{Compare, fold, halves, scaled, step},
+        queue::{before, is_special, key_bits},
+    },
+    list_scan::DeviceProblem,
+    select_k::{Labels, Output, Pair, Select, SelectedOnDevice, write},
+};
+use cubecl::{prelude::*, server::Handle};
+
+/// Compile-time parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Blueprint {
+    compare: Compare,
+    units: usize,
+    /// Queries of a cube.
+    block: usize,
+    how: Select,
+}
+
+/// Rows of the list up to which a block of queries reads it whole, however few queries there are.
+///
+/// Origin: heuristic, not measured on a GPU.
+const SMALL_LIST: usize = 8192;
+
+/// Queries of a cube: what registers and shared memory hold; `None` if not even one fits.
+fn block<R: Runtime>(problem: &DeviceProblem<'_, R>) -> Option<usize> {
+    let facts = problem.lists.gpu().facts();
+    let query = problem.lists.padded() * 4 + 4;
+    let groups = facts.units.min(128) as usize / facts.lanes as usize;
+    // A row's 16 partial sums per query lie in one unit or in four.
+    let most: usize = if facts.lanes == 4 { 8 } else { 2 };
+    (0..=most.ilog2())
+        .rev()
+        .map(|power| 1 << power)
+        .find(|block| block * (query + groups * 8) <= facts.shared)
+}
+
+/// Whether this kernel is the one to take: k = 1, and enough queries to fill the device or a list
+/// so short that splitting it is not worth a second launch.
+pub(crate) fn fits<R: Runtime>(problem: &DeviceProblem<'_, R>) -> bool {
+    let Some(block) = block(problem) else {
+        return false;
+    };
+    let cubes = problem.nq / block;
+    problem.k == 1
+        && (problem.lists.len() <= SMALL_LIST
+            || cubes >= 2 * problem.lists.gpu().facts().processors as usize)
+}
+
+/// The nearest row of every query.
+pub(crate) fn nearest_on<R: Runtime>(
+    problem: &DeviceProblem<'_, R>,
+    queries: &Handle,
+    output: Output,
+    labels: &Labels,
+    answer: &SelectedOnDevice,
+) -> Result<(), KernelError> {
+    let (lists, nq) = (problem.lists, problem.nq);
+    let gpu = lists.gpu();
+    let facts = gpu.facts();
+    let (table, ids, words) = match labels {
+        // Not read; any buffer will do.
+        Labels::Ranks => (false, array(queries, 1), 1),
+        Labels::Ids { table, len, words } => (true, array(table, *len), *words),
+    };
+    let print = Blueprint {
+        compare: Compare::new(problem.metric, lists.padded(), facts.lanes),
+        units: facts.units.min(128) as usize,
+        block: block(problem).unwrap_or(1),
+        how: Select {
+            scores: false,
+            output,
+            table,
+            words,
+        },
+    };
+    debug_assert!(matches!(problem.metric, Metric::L2) == matches!(output, Output::L2));
+    let elements = lists.elements().max(nq * lists.padded()).max(nq * words);
+    let address = gpu.address("vectors of an index", elements)?;
+    // SAFETY: cubes past the last query stop at once; queries are indexed below nq, rows by the
+    // extent of the only list, outputs below nq.
+    unsafe {
+        nearest::launch_unchecked::<R>(
+            gpu.client(),
+            gpu.grid(nq.div_ceil(print.block)),
+            CubeDim::new_1d(print.units as u32),
+            address,
+            4,
+            array(queries, nq * lists.padded()),
+            lists.rows(),
+            lists.ranks(),
+            lists.placed(),
+            ids,
+            array(&answer.values, nq),
+            array(&answer.labels, nq * words),
+            nq as u32,
+            0.0,
+            print,
+        );
+    }
+    Ok(())
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+#[allow(clippy::too_many_arguments)]
+fn nearest<N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<f32, N>>,
+    ranks: &Array<u32>,
+    placed: &Array<u32>,
+    ids: &Array<u32>,
+    values: &mut Array<u32>,
+    labels: &mut Array<u32>,
+    nq: u32,
+    zero: f32,
+    #[comptime] print: Blueprint,
+) {
+    let first = CUBE_POS * print.block;
+    if first >= nq as usize {
+        terminate!();
+    }
+    let vectors = comptime!(print.compare.vectors);
+    let lanes = comptime!(print.compare.lanes);
+    let groups = comptime!(print.units / print.compare.lanes as usize);
+    let mut kept =
+        SharedMemory::<Vector<f32, N>>::new(comptime!(print.block * print.compare.vectors));
+    let barred = SharedMemory::<Atomic<u32>>::new(print.block);
+    load::<N>(queries, &mut kept, &barred, first, nq as usize, print);
+    let group = UNIT_POS as usize / lanes as usize;
+    let mut best_key = Array::<u32>::new(print.block);
+    let mut best_ord = Array::<u32>::new(print.block);
+    #[unroll]
+    for q in 0..print.block {
+        best_key[q] = u32::MAX;
+        best_ord[q] = u32::MAX;
+    }
+    let (start, len) = (placed[0] as usize, placed[1] as usize);
+    let mut from = 0usize.runtime();
+    while from < len {
+        let active = from + group < len;
+        // Idle units read the list's first row.
+        let row = start + select(active, from + group, 0usize);
+        let keys = keys::<N>(&kept, rows, row * vectors, zero, print);
+        let ord = ranks[row];
+        if active {
+            #[unroll]
+            for q in 0..print.block {
+                let bits = key_bits(keys[q]);
+                if before(bits, ord, best_key[q], best_ord[q]) {
+                    best_key[q] = bits;
+                    best_ord[q] = ord;
+                }
+            }
+        }
+        from += groups;
+    }
+    let mut all_keys = SharedMemory::<u32>::new(comptime!(print.block * groups));
+    let mut all_ords = SharedMemory::<u32>::new(comptime!(print.block * groups));
+    #[unroll]
+    for q in 0..print.block {
+        all_keys[q * groups + group] = best_key[q];
+        all_ords[q * groups + group] = best_ord[q];
+    }
+    sync_cube();
+    let q = UNIT_POS as usize;
+    if q < print.block && first + q < nq as usize {
+        let mut pair = Pair {
+            key: u32::MAX,
+            ord: u32::MAX,
+        };
+        if barred[q].load() == 0u32 {
+            for g in 0..groups {
+                let key = all_keys[q * groups + g];
+                let ord = all_ords[q * groups + g];
+                if before(key, ord, pair.key, pair.ord) {
+                    pair.key = key;
+                    pair.ord = ord;
+                }
+            }
+        }
+        write(
+            ids,
+            ids,
+            values,
+            labels,
+            pair,
+            0usize,
+            0usize,
+            first + q,
+            print.how,
+        );
+    }
+}
+
+/// Copies a block of queries to shared memory, and marks those with NaN or infinity.
+#[cube]
+fn load<N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    kept: &mut SharedMemory<Vector<f32, N>>,
+    barred: &SharedMemory<Atomic<u32>>,
+    first: usize,
+    nq: usize,
+    #[comptime] print: Blueprint,
+) {
+    let vectors = comptime!(print.compare.vectors);
+    if (UNIT_POS as usize) < print.block {
+        barred[UNIT_POS as usize].store(0u32);
+    }
+    sync_cube();
+    let mut item = UNIT_POS as usize;
+    while item < comptime!(print.block * print.compare.vectors) {
+        let q = item / vectors;
+        let mut v = Vector::<f32, N>::new(0.0f32);
+        if first + q < nq {
+            v = queries[first * vectors + item];
+        }
+        kept[item] = v;
+        #[unroll]
+        for j in 0..4usize {
+            if is_special(v[j]) {
+                barred[q].fetch_max(1u32);
+            }
+        }
+        item += print.units;
+    }
+    sync_cube();
+}
+
+/// The keys of one row for all queries of the block, by the one definition of a distance. All
+/// lanes of a row call it together.
+#[cube]
+fn keys<N: Size>(
+    kept: &SharedMemory<Vector<f32, N>>,
+    rows: &Array<Vector<f32, N>>,
+    row: usize,
+    zero: f32,
+    #[comptime] print: Blueprint,
+) -> Array<f32> {
+    let vectors = comptime!(print.compare.vectors);
+    // Vectors of partial sums per query in this unit: all four, or one of them.
+    let own = comptime!(4 / print.compare.lanes as usize);
+    let lane = UNIT_POS as usize % comptime!(print.compare.lanes as usize);
+    let mut sums = Array::<Vector<f32, N>>::new(comptime!(print.block * own));
+    #[unroll]
+    for s in 0..comptime!(print.block * own) {
+        sums[s] = Vector::<f32, N>::new(zero);
+    }
+    let mut at = 0usize.runtime();
+    while at < vectors {
+        #[unroll]
+        for part in 0..own {
+            let i = at + lane + part;
+            if i < vectors {
+                let x = rows[row + i];
+                #[unroll]
+                for q in 0..print.block {
+                    let s = comptime!(q * own + part);
+                    sums[s] = step::<N>(kept[q * vectors + i], x, sums[s], print.compare);
+                }
+            }
+        }
+        at += 4;
+    }
+    let mut keys = Array::<f32>::new(print.block);
+    #[unroll]
+    for q in 0..print.block {
+        let sum = if comptime!(own == 4) {
+            let s = comptime!(q * 4);
+            fold::<N>(
+                (sums[s] + sums[comptime!(s + 2)])
+                    + (sums[comptime!(s + 1)] + sums[comptime!(s + 3)]),
+            )
+        } else {
+            fold::<N>(halves::<N>(sums[q]))
+        };
+        if comptime!(print.compare.l2) {
+            keys[q] = sum;
+        } else {
+            let mut key = 0.0f32 - sum;
+            if is_special(key) {
+                let query = kept.slice(q * vectors, (q + 1) * vectors);
+                key = scaled::<N>(&query, rows, row, print.compare);
+            }
+            keys[q] = key;
+        }
+    }
+    keys
+}

@@ -1,0 +1,470 @@
+//! `list_scan` (and through it `nearest_centroid`): a pairwise covering of sizes and shapes.
+
+use super::{
+    cover,
+    support::{Client, Rng, client, download, guises, poison, upload},
+};
+use burn_ivf_kernels::{
+    KernelError, Metric,
+    device::{Facts, Gpu},
+    list_scan::{self, Best, DeviceProblem, List, ListIds, Order, Problem, Reads, SKIP, scan_on},
+    rows::{
+        Layout, Rows,
+        device::{Added, DeviceLists},
+    },
+    simd::Isa,
+};
+use cubecl::wgpu::WgpuRuntime;
+
+/// Vectors in lists, on the host and on the device.
+struct World {
+    d: usize,
+    rows: Vec<Rows>,
+    ids: Vec<Vec<i64>>,
+    device: DeviceLists<WgpuRuntime>,
+}
+
+/// How lists and vectors are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Shape {
+    Even,
+    /// One list holds half of all rows, one is empty, one holds one row.
+    Skewed,
+    /// Every vector many times, ids in no order.
+    Duplicates,
+    /// Far from the origin.
+    Offset,
+}
+
+const SHAPES: [Shape; 4] = [Shape::Even, Shape::Skewed, Shape::Duplicates, Shape::Offset];
+const NLIST: usize = 9;
+
+impl World {
+    fn new(
+        gpu: &Gpu<WgpuRuntime>,
+        client: &Client,
+        d: usize,
+        n: usize,
+        shape: Shape,
+        rng: &mut Rng,
+    ) -> Self {
+        let mut device = DeviceLists::new(gpu, d, NLIST, 2);
+        let mut rows: Vec<Rows> = (0..NLIST).map(|_| Rows::new(d, Layout::F32)).collect();
+        let mut ids: Vec<Vec<i64>> = vec![vec![]; NLIST];
+        let few: Vec<Vec<f32>> = (0..7).map(|_| vector(rng, d, shape)).collect();
+        let mut added = 0;
+        for part in [n / 2, n - n / 2] {
+            let mut flat = Vec::new();
+            let (mut to, mut new) = (Vec::new(), Vec::new());
+            for i in 0..part {
+                let x = match shape {
+                    Shape::Duplicates => few[rng.below(7)].clone(),
+                    _ => vector(rng, d, shape),
+                };
+                let list = match shape {
+                    Shape::Skewed if added == 0 && i == 0 => 1,
+                    Shape::Skewed if rng.below(2) == 0 => 2,
+                    Shape::Skewed => rng.pick(&[3, 4, 5, 6, 7, 8]),
+                    _ => rng.below(NLIST),
+                };
+                to.push(list as u32);
+                new.push(match shape {
+                    Shape::Duplicates => rng.below(1 << 20) as i64 * 4097 - (1 << 31),
+                    _ => (added + i) as i64,
+                });
+                flat.extend(x);
+            }
+            let held = ids.clone();
+            let handle = upload(client, &flat);
+            let what = Added {
+                rows: &handle,
+                lists: &to,
+                ids: &new,
+            };
+            device.append(&what, |l, s| held[l][s]).unwrap();
+            for (i, &list) in to.iter().enumerate() {
+                rows[list as usize].push(&flat[i * d..(i + 1) * d]);
+                ids[list as usize].push(new[i]);
+            }
+            added += part;
+        }
+        Self {
+            d,
+            rows,
+            ids,
+            device,
+        }
+    }
+
+    fn views(&self) -> Vec<List<'_>> {
+        self.rows
+            .iter()
+            .zip(&self.ids)
+            .map(|(rows, ids)| List::new(rows, ListIds::Table(ids)).unwrap())
+            .collect()
+    }
+
+    /// The distance in f64 between a query and any row of an id that `close` accepts.
+    fn distances(&self, metric: Metric, query: &[f32], id: i64) -> Vec<f64> {
+        let mut row = vec![0.0; self.d];
+        let mut all = Vec::new();
+        for (rows, ids) in self.rows.iter().zip(&self.ids) {
+            for (slot, _) in ids.iter().enumerate().filter(|(_, held)| **held == id) {
+                rows.copy_row(slot, &mut row);
+                all.push(distance(metric, query, &row));
+            }
+        }
+        all
+    }
+}
+
+fn vector(rng: &mut Rng, d: usize, shape: Shape) -> Vec<f32> {
+    let offset = if shape == Shape::Offset { 1000.0 } else { 0.0 };
+    (0..d).map(|_| rng.float() + offset).collect()
+}
+
+fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
+    a.iter()
+        .zip(b)
+        .map(|(&a, &b)| (f64::from(a), f64::from(b)))
+        .map(|(a, b)| match metric {
+            Metric::L2 => (a - b) * (a - b),
+            Metric::InnerProduct => a * b,
+        })
+        .sum()
+}
+
+/// Fails unless `found` is `best`, but for rows whose f64 distances are the same to a millionth (of
+/// the largest term, for inner products).
+fn compare(
+    world: &World,
+    metric: Metric,
+    queries: &[f32],
+    k: usize,
+    found: &(Vec<f32>, Vec<i64>),
+    best: &Best,
+    what: &str,
+) {
+    for (i, (&label, &expected)) in found.1.iter().zip(&best.labels).enumerate() {
+        let (value, wanted) = (found.0[i], best.distances[i]);
+        let query = &queries[i / k * world.d..(i / k + 1) * world.d];
+        if expected == -1 || !wanted.is_finite() {
+            assert_eq!(
+                (label, value.to_bits()),
+                (expected, wanted.to_bits()),
+                "{what}, place {i}"
+            );
+            continue;
+        }
+        let norm: f64 = query.iter().map(|&v| f64::from(v).powi(2)).sum();
+        let scale = match metric {
+            Metric::L2 => f64::from(wanted),
+            Metric::InnerProduct => norm + world.d as f64,
+        };
+        assert!(
+            f64::from(value - wanted).abs() <= 2e-6 * scale,
+            "{what}, place {i}: {value} for {wanted}"
+        );
+        if label != expected {
+            let own = world.distances(metric, query, label);
+            assert!(
+                own.iter()
+                    .any(|v| (v - f64::from(wanted)).abs() <= 1e-6 * scale),
+                "{what}, place {i}: id {label} at {own:?} for {expected} at {wanted}"
+            );
+        }
+    }
+}
+
+fn search(
+    world: &World,
+    client: &Client,
+    metric: Metric,
+    (queries, k): (&[f32], usize),
+    reads: Reads<'_>,
+    workspace: usize,
+) -> (Vec<f32>, Vec<i64>) {
+    let nq = queries.len() / world.d;
+    let handle = upload(client, queries);
+    poison(client, &[nq * k, 2 * nq * k, 4 * nq * k]);
+    let problem = DeviceProblem {
+        metric,
+        k,
+        lists: &world.device,
+        queries: &handle,
+        nq,
+        workspace,
+    };
+    let found = scan_on(&problem, reads).unwrap();
+    (
+        download(client, &found.values, nq * k),
+        download(client, &found.labels, nq * k),
+    )
+}
+
+#[test]
+fn sizes_and_shapes_as_the_cpu_finds_them() {
+    const D: [usize; 9] = [1, 3, 7, 32, 100, 128, 384, 768, 1000];
+    const K: [usize; 8] = [1, 10, 20, 33, 100, 257, 2048, 5000];
+    const NQ: [usize; 6] = [0, 1, 3, 64, 300, 70_000];
+    let client = client();
+    let guises = guises(&client);
+    // Bounded results, and bounded work for a software GPU.
+    let fits = |c: &[usize]| {
+        let (d, k, nq) = (D[c[0]], K[c[1]], NQ[c[2]]);
+        nq * k <= 1 << 24 && nq * d <= 1 << 20
+    };
+    let sizes = [D.len(), K.len(), NQ.len(), SHAPES.len(), guises.len(), 2, 2];
+    let cases = cover::pairs(&sizes, fits, 4);
+    let mut rng = Rng(21);
+    for (number, case) in cases.iter().enumerate() {
+        let (d, k, nq) = (D[case[0]], K[case[1]], NQ[case[2]]);
+        let (shape, metric) = (SHAPES[case[3]], Metric::ALL[case[5]]);
+        let n = match nq {
+            70_000 => 60,
+            300 => 500,
+            _ if case[6] == 0 => 700,
+            _ => 6000,
+        };
+        let what = format!(
+            "case {number}: d {d} k {k} nq {nq} n {n} {shape:?} {metric} {:?}",
+            guises[case[4]]
+        );
+        let world = World::new(&guises[case[4]], &client, d, n, shape, &mut rng);
+        let mut queries: Vec<f32> = (0..nq).flat_map(|_| vector(&mut rng, d, shape)).collect();
+        if nq > 2 {
+            queries[d] = rng.pick(&[f32::NAN, f32::INFINITY]);
+        }
+        let nprobe = 5;
+        let probes: Vec<u32> = (0..nq)
+            .flat_map(|_| {
+                let skip = rng.below(nprobe);
+                let first = rng.below(NLIST);
+                (0..nprobe).map(move |p| {
+                    if p == skip {
+                        SKIP
+                    } else {
+                        ((first + p) % NLIST) as u32
+                    }
+                })
+            })
+            .collect();
+        let problem = Problem {
+            metric,
+            d,
+            k,
+            lists: &world.views(),
+            queries: &queries,
+        };
+        let best =
+            list_scan::scan(&problem, &probes, nprobe, Order::ListMajor, Isa::detect()).unwrap();
+        let on = upload(&client, &probes);
+        // A small workspace cuts the queries into several launches.
+        let workspace = if number % 3 == 0 { 1 << 16 } else { 1 << 28 };
+        let found = search(
+            &world,
+            &client,
+            metric,
+            (&queries, k),
+            Reads::Lists(&on, nprobe),
+            workspace,
+        );
+        compare(&world, metric, &queries, k, &found, &best, &what);
+    }
+    assert!(cases.len() >= 72, "{} cases", cases.len());
+}
+
+#[test]
+fn rows_named_one_by_one_get_the_same_bits() {
+    let client = client();
+    let mut rng = Rng(31);
+    for (i, gpu) in guises(&client).into_iter().enumerate() {
+        for (d, metric) in [
+            (3, Metric::L2),
+            (100, Metric::InnerProduct),
+            (33, Metric::L2),
+        ] {
+            let world = World::new(&gpu, &client, d, 300 + i, Shape::Skewed, &mut rng);
+            let (nq, k) = (5, 40);
+            let queries: Vec<f32> = (0..nq)
+                .flat_map(|_| vector(&mut rng, d, Shape::Even))
+                .collect();
+            let probes = upload(&client, &[2_u32, 3, 4, 5, 6].repeat(nq));
+            let scanned = search(
+                &world,
+                &client,
+                metric,
+                (&queries, k),
+                Reads::Lists(&probes, 5),
+                1 << 20,
+            );
+            let all: Vec<u32> = [2, 3, 4, 5, 6]
+                .iter()
+                .flat_map(|&l| (0..world.device.list_len(l)).map(move |s| (l, s)))
+                .map(|(l, s)| world.device.position(l as u32, s as u32))
+                .chain([SKIP, SKIP])
+                .rev()
+                .collect();
+            let named = upload(&client, &all.repeat(nq));
+            let found = search(
+                &world,
+                &client,
+                metric,
+                (&queries, k),
+                Reads::Rows(&named, all.len()),
+                1 << 20,
+            );
+            assert_eq!(found.1, scanned.1, "{gpu:?} d {d}");
+            let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&found.0), bits(&scanned.0), "{gpu:?} d {d}");
+        }
+    }
+}
+
+/// The one nearest row for many queries has its own kernel; a scan with k = 2 has not.
+#[test]
+fn the_nearest_of_one_list_is_the_first_of_two() {
+    let client = client();
+    let mut rng = Rng(41);
+    for gpu in guises(&client) {
+        for (d, n, nq) in [
+            (1, 1, 3),
+            (7, 100, 9),
+            (32, 513, 70),
+            (130, 1000, 33),
+            (1000, 40, 5),
+            (5000, 20, 3),
+        ] {
+            for metric in Metric::ALL {
+                let mut device = DeviceLists::new(&gpu, d, 1, 0);
+                let rows: Vec<f32> = (0..n * d).map(|_| (rng.below(5) as f32) - 2.0).collect();
+                let handle = upload(&client, &rows);
+                let added = Added {
+                    rows: &handle,
+                    lists: &vec![0; n],
+                    ids: &[],
+                };
+                device.append(&added, |_, _| 0).unwrap();
+                let mut queries: Vec<f32> = (0..nq * d).map(|_| rng.float()).collect();
+                queries[d - 1] = f32::NAN;
+                let on = upload(&client, &queries);
+                poison(&client, &[nq, 2 * nq]);
+                let run = |k| {
+                    let problem = DeviceProblem {
+                        metric,
+                        k,
+                        lists: &device,
+                        queries: &on,
+                        nq,
+                        workspace: 1 << 20,
+                    };
+                    let found = scan_on(&problem, Reads::All).unwrap();
+                    let labels: Vec<i32> = download(&client, &found.labels, nq * k);
+                    let values: Vec<u32> = download(&client, &found.values, nq * k);
+                    (labels, values)
+                };
+                let (one, two) = (run(1), run(2));
+                let every_second = |v: &[u32]| v.iter().step_by(2).copied().collect::<Vec<_>>();
+                assert_eq!(
+                    one.0,
+                    two.0.iter().step_by(2).copied().collect::<Vec<_>>(),
+                    "{gpu:?} d {d} {metric}"
+                );
+                assert_eq!(one.1, every_second(&two.1), "{gpu:?} d {d} {metric}");
+                assert_eq!(one.0[0], -1, "a query with NaN");
+            }
+        }
+    }
+}
+
+#[test]
+fn distances_beyond_the_range_are_hits_before_padding() {
+    let client = client();
+    for gpu in guises(&client) {
+        let d = 20;
+        let mut device = DeviceLists::new(&gpu, d, 1, 2);
+        let rows: Vec<f32> = [3e38, -3e38, 0.0]
+            .iter()
+            .flat_map(|&v| vec![v; d])
+            .collect();
+        let handle = upload(&client, &rows);
+        device
+            .append(
+                &Added {
+                    rows: &handle,
+                    lists: &[0; 3],
+                    ids: &[5, 6, 7],
+                },
+                |_, _| 0,
+            )
+            .unwrap();
+        let on = upload(&client, &vec![3e38_f32; d]);
+        for (metric, labels, values) in [
+            (
+                Metric::L2,
+                [5, 6, 7, -1],
+                [0.0, f32::INFINITY, f32::INFINITY, f32::INFINITY],
+            ),
+            (
+                Metric::InnerProduct,
+                [5, 7, 6, -1],
+                [f32::INFINITY, 0.0, f32::NEG_INFINITY, f32::NEG_INFINITY],
+            ),
+        ] {
+            let problem = DeviceProblem {
+                metric,
+                k: 4,
+                lists: &device,
+                queries: &on,
+                nq: 1,
+                workspace: 1 << 20,
+            };
+            let found = scan_on(&problem, Reads::All).unwrap();
+            assert_eq!(
+                download::<i64>(&client, &found.labels, 4),
+                labels,
+                "{metric}"
+            );
+            assert_eq!(
+                download::<f32>(&client, &found.values, 4),
+                values,
+                "{metric}"
+            );
+        }
+    }
+}
+
+#[test]
+fn answers_larger_than_a_buffer_are_refused() {
+    let client = client();
+    let gpu = Gpu::with(
+        &client,
+        Facts {
+            buffer: 1 << 16,
+            ..Facts::of(&client)
+        },
+    );
+    let world = World::new(&gpu, &client, 4, 50, Shape::Even, &mut Rng(1));
+    let queries = upload(&client, &vec![0.0_f32; 4 * 1000]);
+    let problem = DeviceProblem {
+        metric: Metric::L2,
+        k: 20,
+        lists: &world.device,
+        queries: &queries,
+        nq: 1000,
+        workspace: 1 << 20,
+    };
+    let probes = upload(&client, &vec![0_u32; 1000]);
+    let error = scan_on(&problem, Reads::Lists(&probes, 1)).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            KernelError::Buffer {
+                limit: 65_536,
+                bytes: 80_000,
+                ..
+            }
+        ),
+        "{error}"
+    );
+}

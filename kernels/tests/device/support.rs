@@ -1,0 +1,86 @@
+//! The device, random numbers, reading buffers back.
+
+use burn_ivf_kernels::device::{Facts, Gpu};
+use cubecl::{Runtime, client::ComputeClient, server::Handle, wgpu::WgpuRuntime};
+
+pub type Client = ComputeClient<WgpuRuntime>;
+
+/// The device; fails when it is not what `BURN_IVF_EXPECT_DEVICE` names (e.g. `wgpu<spirv>`).
+pub fn client() -> Client {
+    let client = WgpuRuntime::client(&cubecl::wgpu::WgpuDevice::default());
+    if let Ok(expected) = std::env::var("BURN_IVF_EXPECT_DEVICE") {
+        assert_eq!(WgpuRuntime::name(&client), expected);
+    }
+    client
+}
+
+/// The device as it is, and as other devices are: planes or none, little shared memory.
+pub fn guises(client: &Client) -> Vec<Gpu<WgpuRuntime>> {
+    let facts = Facts::of(client);
+    [(1, facts.shared), (4, facts.shared), (4, 16 << 10)]
+        .map(|(lanes, shared)| {
+            Gpu::with(
+                client,
+                Facts {
+                    lanes,
+                    shared,
+                    ..facts
+                },
+            )
+        })
+        .to_vec()
+}
+
+pub fn upload<T: bytemuck::Pod>(client: &Client, values: &[T]) -> Handle {
+    if values.is_empty() {
+        return client.empty(4);
+    }
+    client.create_from_slice(bytemuck::cast_slice(values))
+}
+
+/// Waits for the device, unwrapping what went wrong on it, and reads `n` values.
+pub fn download<T: bytemuck::Pod>(client: &Client, handle: &Handle, n: usize) -> Vec<T> {
+    cubecl::future::block_on(client.sync()).unwrap();
+    let bytes = client.read_one(handle.clone()).unwrap();
+    assert!(
+        bytes.len() >= n * size_of::<T>(),
+        "{} bytes for {n} values",
+        bytes.len()
+    );
+    bytemuck::pod_collect_to_vec(&bytes[..n * size_of::<T>()])
+}
+
+/// Fills freed memory with a pattern no answer holds.
+pub fn poison(client: &Client, words: &[usize]) {
+    let held: Vec<Handle> = words
+        .iter()
+        .flat_map(|&n| [n, n])
+        .map(|n| upload(client, &vec![0xDEAD_BEEF_u32; n.max(1)]))
+        .collect();
+    drop(held);
+}
+
+/// `SplitMix64`.
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    /// Between -1 and 1.
+    pub fn float(&mut self) -> f32 {
+        (self.bits() >> 40) as f32 / (1_u32 << 23) as f32 - 1.0
+    }
+
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+}

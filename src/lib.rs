@@ -65,7 +65,7 @@ mod params;
 mod plan;
 mod result;
 
-pub use backend::IvfBackend;
+pub use backend::{Counters, IvfBackend};
 pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
 pub use error::{Error, Result};
 pub use index::{Index, IndexFlat, IndexIvfFlat, IndexIvfFlatBuilder};

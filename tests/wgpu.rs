@@ -9,8 +9,9 @@
 mod suite;
 
 use burn::backend::Wgpu;
-use burn::tensor::{Device, backend::Backend};
+use burn::tensor::{Device, Tensor, backend::Backend};
 use burn_cubecl::CubeBackend;
+use burn_ivf::{Error, IndexFlat, Metric};
 use std::sync::OnceLock;
 
 type Raw = CubeBackend<cubecl::wgpu::WgpuRuntime, f32, i32, u32>;
@@ -35,4 +36,33 @@ fn runtime_is_named() {
         assert!(name.starts_with("cubecl<wgpu"), "{name}");
         assert_eq!(Fused::name(&device), format!("fusion<{name}>"));
     }
+}
+
+/// A result larger than the device's largest buffer is an error with numbers, before any work.
+#[test]
+fn results_beyond_the_largest_buffer_are_refused() {
+    let Some(device) = device() else { return };
+    let client = <cubecl::wgpu::WgpuRuntime as cubecl::Runtime>::client(&device);
+    let limit = client.properties().memory.max_page_size as usize;
+    let mut index = IndexFlat::<Raw>::new(2, Metric::L2, &device).unwrap();
+    index.add(Tensor::ones([3, 2], &device)).unwrap();
+    let (nq, most) = (1000, u32::MAX as usize / 1000);
+    let k = (limit / (4 * nq) + 1).min(most);
+    if 4 * nq * k <= limit {
+        eprintln!("skipped: this device's buffers hold more results than can be counted");
+        return;
+    }
+    let queries = || Tensor::ones([nq, 2], &device);
+    match index.search(queries(), k).map(|_| ()) {
+        Err(Error::DeviceLimit {
+            bytes,
+            limit: found,
+            ..
+        }) => {
+            assert!(bytes > found && found == limit, "{bytes} {found} {limit}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // The device is well.
+    assert_eq!(index.search(queries(), 2).unwrap().to_vecs().1[..2], [0, 1]);
 }

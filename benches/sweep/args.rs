@@ -127,6 +127,9 @@ pub struct RunArgs {
     pub nlist: usize,
     #[arg(long, value_delimiter = ',', default_values_t = [SearchMode::Auto])]
     pub mode: Vec<SearchMode>,
+    /// Print how each search is done: plan, launches, bytes, blocking reads
+    #[arg(long)]
+    pub explain: bool,
     /// Recall is taken over this many first queries (0: no recall, no exact search)
     #[arg(long, default_value_t = 1000)]
     pub gt_nq: usize,

@@ -85,6 +85,9 @@ impl Job for Run {
                         first: first.as_ref(),
                         recall: recall(first.as_ref(), truth.as_ref()),
                     };
+                    for &nq in args.nq.iter().filter(|_| args.explain) {
+                        println!("{}", work.explain(nq, k, &setup.params)?);
+                    }
                     for &nq in &args.nq {
                         let cell = cell(&work, args, &setup, nq)?;
                         let record = Record::new(&setting, cell);

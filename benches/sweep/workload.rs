@@ -10,7 +10,7 @@ use crate::record::Setting;
 use crate::timing::{ms_since, rotation};
 use burn::tensor::{Tensor, TensorData};
 use burn_ivf::{
-    IndexFlat, IndexIvfFlat, IvfBackend, Metric, SearchMode, SearchParams, SearchStats,
+    Counters, IndexFlat, IndexIvfFlat, IvfBackend, Metric, SearchMode, SearchParams, SearchStats,
 };
 use std::time::Instant;
 
@@ -202,6 +202,31 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
             return Err(format!("{} answers to {nq} queries", answer.rows()).into());
         }
         Ok((answer, hits.stats))
+    }
+
+    /// What one warm search of `nq` queries asks of the device, in words: the plan, launches, bytes,
+    /// blocking reads. The result is left on the device.
+    pub fn explain(&self, nq: usize, k: usize, params: &SearchParams) -> Res<String> {
+        let queries = tensor::<B>(&self.data.queries, 0, nq, &self.device);
+        drop(self.index.search_with(queries.clone(), k, params)?);
+        B::sync(&self.device)?;
+        let before = Counters::now();
+        let hits = self.index.search_with(queries, k, params)?;
+        let cost = Counters::now().since(before);
+        let [rows, k] = hits.distances.dims();
+        let label = hits.labels.dtype().size();
+        Ok(format!(
+            "nq {nq}: {}\n  {} in {}: {} launches, {} blocking reads, {} bytes uploaded beside the \
+             queries' {}, {} bytes of results",
+            self.index.explain(nq, k, params)?,
+            hits.stats.mode,
+            hits.stats.kernel,
+            cost.launches,
+            cost.blocking_reads,
+            cost.uploaded,
+            rows * self.data.base.d * size_of::<f32>(),
+            rows * k * (size_of::<f32>() + label),
+        ))
     }
 
     /// One sample: `times` separate searches in a row, each of the next `nq` queries. Milliseconds

@@ -33,10 +33,8 @@ use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
 pub(crate) use burn_ivf_kernels::means::add_rows;
 pub use burn_ivf_kernels::order::Slot;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use core::cell::Cell;
+use std::sync::Arc;
 
 /// A probe that reads no list.
 pub const SKIP: u32 = burn_ivf_kernels::list_scan::SKIP;
@@ -389,13 +387,46 @@ pub(crate) fn selected_from<B: Backend>(
     )
 }
 
-/// Blocking reads of tensors by this crate, in this process.
-static READS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    static READS: Cell<u64> = const { Cell::new(0) };
+}
 
-/// Blocking reads of tensors by this crate so far, in this process. Every read of the crate goes
-/// through [`read`] or [`read_int`], which count (backends over host memory only look).
-pub fn blocking_reads() -> u64 {
-    READS.load(Ordering::Relaxed)
+/// What the calling thread has asked of devices so far; the difference of two is what the calls
+/// between them cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Kernels of this crate launched (Burn's own operations are not counted).
+    pub launches: u64,
+    /// Bytes copied to devices for these kernels (tensors are not counted).
+    pub uploaded: u64,
+    /// Tensors copied to the host, each of which waits until it is computed. Every read of this
+    /// crate is counted; backends over host memory only look.
+    pub blocking_reads: u64,
+}
+
+impl Counters {
+    /// Those of the calling thread, now.
+    pub fn now() -> Self {
+        #[cfg(feature = "cube")]
+        use burn_ivf_kernels::device::{launches, uploaded};
+        #[cfg(not(feature = "cube"))]
+        let (launches, uploaded) = (|| 0, || 0);
+        Self {
+            launches: launches(),
+            uploaded: uploaded(),
+            blocking_reads: READS.get(),
+        }
+    }
+
+    /// What has been added since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            launches: self.launches - earlier.launches,
+            uploaded: self.uploaded - earlier.uploaded,
+            blocking_reads: self.blocking_reads - earlier.blocking_reads,
+        }
+    }
 }
 
 /// Copies a float tensor to the host as f32. Blocks until it is computed.
@@ -403,7 +434,7 @@ pub fn blocking_reads() -> u64 {
 /// # Errors
 /// When the device cannot be read.
 pub fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>> {
-    READS.fetch_add(1, Ordering::Relaxed);
+    READS.set(READS.get() + 1);
     let data = tensor
         .try_into_data()
         .map_err(|e| Error::Device(format!("{e:?}")))?;
@@ -418,7 +449,7 @@ pub fn read<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Result<Vec<f32>
 /// # Errors
 /// When the device cannot be read.
 pub fn read_int<B: Backend, const D: usize>(tensor: Tensor<B, D, Int>) -> Result<Vec<i64>> {
-    READS.fetch_add(1, Ordering::Relaxed);
+    READS.set(READS.get() + 1);
     let data = tensor
         .try_into_data()
         .map_err(|e| Error::Device(format!("{e:?}")))?;

@@ -13,6 +13,7 @@ pub mod numbers;
 pub mod open;
 pub mod oracle;
 pub mod properties;
+pub mod queue;
 pub mod snapshots;
 pub mod storage;
 pub mod support;
@@ -92,6 +93,9 @@ macro_rules! mount {
             cases!(snapshots:
                 clones_are_independent, late_reads, inputs_are_not_kept, b19_eight_threads,
                 b22_moves, j3_strided_inputs, other_float_types, through_the_trait,
+            );
+            cases!(queue:
+                searches_read_nothing_back, counts_are_opt_in, results_can_be_awaited,
             );
             cases!(storage:
                 answers_do_not_depend_on_it, filters_lose_nothing,

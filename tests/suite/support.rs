@@ -173,6 +173,13 @@ impl Answer {
         let (d, i) = result.to_vecs();
         assert_eq!((d.len(), i.len()), (nq * k, nq * k));
         let stats = result.stats.clone();
+        // No silent fallback: every backend has kernels of its own.
+        let own = if is_cube::<B>(&device) {
+            "cube ("
+        } else {
+            "host ("
+        };
+        assert!(stats.kernel.starts_with(own), "{stats:?}");
         Self { d, i, nq, k, stats }
     }
 

@@ -85,7 +85,7 @@ pub fn key<N: Size>(
     } else {
         let mut key = 0.0f32 - sum;
         if is_special(key) {
-            key = scaled::<N>(query, rows, row, compare);
+            key = scaled::<N>(query, rows, row, zero, compare);
         }
         key
     }
@@ -138,12 +138,13 @@ pub fn scaled<N: Size>(
     query: &Slice<Vector<f32, N>>,
     rows: &Array<Vector<f32, N>>,
     row: usize,
+    zero: f32,
     #[comptime] compare: Compare,
 ) -> f32 {
-    let mut sum = Vector::<f32, N>::new(0.0f32);
+    let mut sum = Vector::<f32, N>::new(zero);
     let down = Vector::<f32, N>::new(DOWN);
     for i in 0..compare.vectors {
-        sum += (query[i] * down) * (rows[row + i] * down);
+        sum = fma(query[i] * down, rows[row + i] * down, sum);
     }
     let half = (0.0f32 - fold::<N>(sum)) * UP;
     // Always `UP`, but not to a compiler that would multiply the two constants to infinity first.
@@ -160,6 +161,7 @@ pub fn is_searchable<N: Size>(
     #[comptime] compare: Compare,
     #[comptime] keep: bool,
 ) -> bool {
+    sync_cube();
     if UNIT_POS == 0 {
         flag[0].store(0u32);
     }

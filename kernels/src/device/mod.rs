@@ -1,19 +1,23 @@
 //! What the GPU kernels share: the device's facts, buffers, launching, counting.
 //!
 //! Kernels are written once in CubeCL and compiled by its runtimes for CUDA, HIP, WGSL, SPIR-V and
-//! Metal. Three rules hold for all of them:
+//! Metal. Five rules hold for all of them:
 //!
 //! * A kernel is launched, never waited for: nothing here reads a buffer back.
 //! * No kernel needs planes (warps). Where a device advertises them, [`Facts::lanes`] units read one
 //!   row together; the sums are the same bits ([`distance`]).
+//! * Every kernel claims all of its shared memory in its first straight stretch of code ([`claim`]).
+//! * A loop that holds an atomic operation takes the same number of turns in all units of a cube:
+//!   after uneven turns Mesa 22's software driver (SPIR-V) forgets which units are active.
 //! * Distances travel as order-preserving bits ([`queue::key_bits`]) beside the row's rank, so that
 //!   infinities need no float constants and (distance, id) is compared exactly.
 
+pub(crate) mod claim;
 pub(crate) mod distance;
 pub(crate) mod queue;
 
 use crate::KernelError;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::cell::Cell;
 use cubecl::{
     ir::{AddressType, features::Plane},
     prelude::*,
@@ -26,18 +30,19 @@ pub const VECTOR: usize = 4;
 /// A key or rank that stands for no row.
 pub const NONE: u32 = u32::MAX;
 
-/// Kernels launched and bytes uploaded by this process, for reports.
-static LAUNCHES: AtomicU64 = AtomicU64::new(0);
-static UPLOADED: AtomicU64 = AtomicU64::new(0);
-
-/// Kernels launched so far by this process.
-pub fn launches() -> u64 {
-    LAUNCHES.load(Ordering::Relaxed)
+thread_local! {
+    static LAUNCHES: Cell<u64> = const { Cell::new(0) };
+    static UPLOADED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Bytes this process has copied to devices so far for these kernels (tensors not counted).
+/// Kernels of this crate launched so far by the calling thread.
+pub fn launches() -> u64 {
+    LAUNCHES.get()
+}
+
+/// Bytes the calling thread has copied to devices so far for these kernels (tensors not counted).
 pub fn uploaded() -> u64 {
-    UPLOADED.load(Ordering::Relaxed)
+    UPLOADED.get()
 }
 
 /// What of a device the kernels depend on.
@@ -139,7 +144,7 @@ impl<R: Runtime> Gpu<R> {
         if words.is_empty() {
             return self.empty(what, 1);
         }
-        UPLOADED.fetch_add(size_of_val(words) as u64, Ordering::Relaxed);
+        UPLOADED.set(UPLOADED.get() + size_of_val(words) as u64);
         Ok(self.client.create_from_slice(bytemuck::cast_slice(words)))
     }
 
@@ -156,7 +161,7 @@ impl<R: Runtime> Gpu<R> {
 
     /// A grid of at least `cubes` cubes, none longer than the device allows; counts a launch.
     pub(crate) fn grid(&self, cubes: usize) -> CubeCount {
-        LAUNCHES.fetch_add(1, Ordering::Relaxed);
+        LAUNCHES.set(LAUNCHES.get() + 1);
         CubeCountSelection::new(&self.client, cubes as u32).cube_count()
     }
 

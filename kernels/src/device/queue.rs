@@ -4,6 +4,7 @@
 //! step, queue and buffer are sorted together by a bitonic network (Batcher 1968) and the best stay.
 //! Nothing is ever dropped, whatever the order of arrival, and no plane operation is needed.
 
+use super::claim;
 use cubecl::prelude::*;
 
 /// Order-preserving bits: `a < b` as floats exactly when `key_bits(a) < key_bits(b)`, for all but
@@ -73,22 +74,27 @@ pub struct Queue {
 
 #[cube]
 impl Queue {
-    /// An empty queue. All units call it.
+    /// A queue's memory, claimed ([`claim`]); [`clear`](Self::clear) it before use.
     pub fn new(#[comptime] sizes: Sizes) -> Queue {
         let mut key = SharedMemory::<u32>::new(sizes.pairs);
         let mut ord = SharedMemory::<u32>::new(sizes.pairs);
         let waiting = SharedMemory::<Atomic<u32>>::new(1usize);
+        claim::words(&mut key);
+        claim::words(&mut ord);
+        claim::counters(&waiting);
+        Queue { key, ord, waiting }
+    }
+
+    /// Empties it. All units call it.
+    pub fn clear(&mut self, #[comptime] sizes: Sizes) {
+        sync_cube();
         let mut i = UNIT_POS as usize;
         while i < sizes.pairs {
-            key[i] = u32::MAX;
-            ord[i] = u32::MAX;
+            self.key[i] = u32::MAX;
+            self.ord[i] = u32::MAX;
             i += sizes.units;
         }
-        if UNIT_POS == 0 {
-            waiting[0].store(0u32);
-        }
         sync_cube();
-        Queue { key, ord, waiting }
     }
 
     /// Offers a pair. Any unit may call it, up to `step` times in all before the next `settle`.

@@ -87,13 +87,16 @@ fn clear(counts: &mut Array<u32>, nlist: u32) {
 /// Pairs of every list.
 #[cube(launch_unchecked)]
 fn count(probes: &Array<u32>, counts: &mut Array<Atomic<u32>>, pairs: u32) {
-    let mut i = ABSOLUTE_POS;
-    while i < pairs as usize {
-        let list = probes[i];
-        if list != u32::MAX {
-            counts[list as usize].fetch_add(1u32);
+    let mut from = 0usize.runtime();
+    while from < pairs as usize {
+        let i = from + ABSOLUTE_POS;
+        if i < pairs as usize {
+            let list = probes[i];
+            if list != u32::MAX {
+                counts[list as usize].fetch_add(1u32);
+            }
         }
-        i += CUBE_COUNT * CUBE_DIM as usize;
+        from += CUBE_COUNT * CUBE_DIM as usize;
     }
 }
 
@@ -153,13 +156,16 @@ fn scatter(
     grouped: &mut Array<u32>,
     pairs: u32,
 ) {
-    let mut i = ABSOLUTE_POS;
-    while i < pairs as usize {
-        let list = probes[i];
-        if list != u32::MAX {
-            let place = next[list as usize].fetch_add(1u32);
-            grouped[place as usize] = i as u32;
+    let mut from = 0usize.runtime();
+    while from < pairs as usize {
+        let i = from + ABSOLUTE_POS;
+        if i < pairs as usize {
+            let list = probes[i];
+            if list != u32::MAX {
+                let place = next[list as usize].fetch_add(1u32);
+                grouped[place as usize] = i as u32;
+            }
         }
-        i += CUBE_COUNT * CUBE_DIM as usize;
+        from += CUBE_COUNT * CUBE_DIM as usize;
     }
 }

@@ -2,6 +2,7 @@
 
 use super::blueprint::{Blueprint, Names};
 use crate::device::{
+    claim,
     distance::{is_searchable, key},
     queue::{Queue, key_bits},
 };
@@ -70,11 +71,15 @@ pub(super) fn keep_best<N: Size>(
     }
     let at = slice(&part, print);
     let mut kept = SharedMemory::<Vector<f32, N>>::new(print.kept());
+    let flags = SharedMemory::<Atomic<u32>>::new(2usize);
+    let mut queue = Queue::new(print.queue);
+    claim::vectors::<N>(&mut kept);
+    claim::counters(&flags);
+    queue.clear(print.queue);
     let mut walk = Walk::new(&part, at.query);
-    let total = candidates::<N>(queries, &mut kept, placed, named, &walk, print);
+    let total = candidates::<N>(queries, &mut kept, &flags, placed, named, &walk, print);
     let from = slice_start(total, at.split, part.splits);
     let to = slice_start(total, at.split + 1u32, part.splits);
-    let mut queue = Queue::new(print.queue);
     let mut step = from;
     while step < to {
         #[unroll]
@@ -118,8 +123,11 @@ pub(super) fn write_keys<N: Size>(
     }
     let at = slice(&part, print);
     let mut kept = SharedMemory::<Vector<f32, N>>::new(print.kept());
+    let flags = SharedMemory::<Atomic<u32>>::new(2usize);
+    claim::vectors::<N>(&mut kept);
+    claim::counters(&flags);
     let mut walk = Walk::new(&part, at.query);
-    let total = candidates::<N>(queries, &mut kept, placed, named, &walk, print);
+    let total = candidates::<N>(queries, &mut kept, &flags, placed, named, &walk, print);
     let from = slice_start(part.width, at.split, part.splits);
     let to = slice_start(part.width, at.split + 1u32, part.splits);
     let base = at.local as usize * part.width as usize;
@@ -244,14 +252,14 @@ fn list_at(named: &Array<u32>, at: usize, #[comptime] print: Blueprint) -> u32 {
 fn candidates<N: Size>(
     queries: &Array<Vector<f32, N>>,
     kept: &mut SharedMemory<Vector<f32, N>>,
+    flags: &SharedMemory<Atomic<u32>>,
     placed: &Array<u32>,
     named: &Array<u32>,
     walk: &Walk,
     #[comptime] print: Blueprint,
 ) -> u32 {
-    let flags = SharedMemory::<Atomic<u32>>::new(2usize);
     let at = walk.query as usize * comptime!(print.compare.vectors);
-    let searchable = is_searchable::<N>(queries, at, kept, &flags, print.compare, print.keep);
+    let searchable = is_searchable::<N>(queries, at, kept, flags, print.compare, print.keep);
     let mut total = walk.count;
     if comptime!(print.names != Names::Rows) {
         if UNIT_POS == 0 {

@@ -3,7 +3,7 @@
 use crate::{
     KernelError, Metric,
     device::{
-        array,
+        array, claim,
         distance::{Compare, fold, halves, scaled, step},
         queue::{before, is_special, key_bits},
     },
@@ -130,6 +130,13 @@ fn nearest<N: Size>(
     let mut kept =
         SharedMemory::<Vector<f32, N>>::new(comptime!(print.block * print.compare.vectors));
     let barred = SharedMemory::<Atomic<u32>>::new(print.block);
+    let mut all_keys = SharedMemory::<u32>::new(comptime!(print.block * groups));
+    let mut all_ords = SharedMemory::<u32>::new(comptime!(print.block * groups));
+    claim::vectors::<N>(&mut kept);
+    claim::counters(&barred);
+    claim::words(&mut all_keys);
+    claim::words(&mut all_ords);
+    sync_cube();
     load::<N>(queries, &mut kept, &barred, first, nq as usize, print);
     let group = UNIT_POS as usize / lanes as usize;
     let mut best_key = Array::<u32>::new(print.block);
@@ -159,8 +166,6 @@ fn nearest<N: Size>(
         }
         from += groups;
     }
-    let mut all_keys = SharedMemory::<u32>::new(comptime!(print.block * groups));
-    let mut all_ords = SharedMemory::<u32>::new(comptime!(print.block * groups));
     #[unroll]
     for q in 0..print.block {
         all_keys[q * groups + group] = best_key[q];
@@ -212,21 +217,30 @@ fn load<N: Size>(
         barred[UNIT_POS as usize].store(0u32);
     }
     sync_cube();
-    let mut item = UNIT_POS as usize;
-    while item < comptime!(print.block * print.compare.vectors) {
+    let items = comptime!(print.block * print.compare.vectors);
+    let mut from = 0usize.runtime();
+    while from < items {
+        let item = from + UNIT_POS as usize;
         let q = item / vectors;
-        let mut v = Vector::<f32, N>::new(0.0f32);
-        if first + q < nq {
-            v = queries[first * vectors + item];
-        }
-        kept[item] = v;
-        #[unroll]
-        for j in 0..4usize {
-            if is_special(v[j]) {
-                barred[q].fetch_max(1u32);
+        if item < items {
+            if first + q < nq {
+                let v = queries[first * vectors + item];
+                kept[item] = v;
+                let mut special = 0u32.runtime();
+                #[unroll]
+                for j in 0..4usize {
+                    if is_special(v[j]) {
+                        special = 1u32;
+                    }
+                }
+                if special == 1u32 {
+                    barred[q].fetch_max(1u32);
+                }
+            } else {
+                kept[item] = Vector::<f32, N>::new(0.0f32);
             }
         }
-        item += print.units;
+        from += print.units;
     }
     sync_cube();
 }
@@ -284,7 +298,7 @@ fn keys<N: Size>(
             let mut key = 0.0f32 - sum;
             if is_special(key) {
                 let query = kept.slice(q * vectors, (q + 1) * vectors);
-                key = scaled::<N>(&query, rows, row, print.compare);
+                key = scaled::<N>(&query, rows, row, zero, print.compare);
             }
             keys[q] = key;
         }

@@ -4,7 +4,7 @@ use super::blueprint::{Blueprint, Output, Route, Select};
 use crate::{
     KernelError,
     device::{
-        Gpu, array,
+        Gpu, array, claim,
         queue::{Queue, before, key_bits, key_value, sort_shared},
     },
 };
@@ -286,6 +286,7 @@ fn by_queue(
     let k = shape.k as usize;
     let out = (shape.first as usize + row) * k;
     let mut queue = Queue::new(sizes);
+    queue.clear(sizes);
     let mut from = 0usize.runtime();
     while from < n {
         #[unroll]
@@ -300,14 +301,17 @@ fn by_queue(
         from += sizes.step;
     }
     queue.finish(sizes);
-    let mut i = UNIT_POS as usize;
-    while i < k {
-        let pair = Pair {
-            key: queue.key(i),
-            ord: queue.ord(i),
-        };
-        write(source, ids, values, labels, pair, row, n, out + i, how);
-        i += sizes.units;
+    let mut from = 0usize.runtime();
+    while from < k {
+        let i = from + UNIT_POS as usize;
+        if i < k {
+            let pair = Pair {
+                key: queue.key(i),
+                ord: queue.ord(i),
+            };
+            write(source, ids, values, labels, pair, row, n, out + i, how);
+        }
+        from += sizes.units;
     }
 }
 
@@ -334,62 +338,84 @@ fn by_radix(
     let n = shape.n as usize;
     let k = shape.k as usize;
     let out = (shape.first as usize + row) * k;
-    let last = kth(source, row, n, k, units, how);
     let taken = SharedMemory::<Atomic<u32>>::new(1usize);
+    let counts = SharedMemory::<Atomic<u32>>::new(256usize);
+    let mut state = SharedMemory::<u32>::new(4usize);
+    // One word each where the sort runs in global memory.
+    let size = comptime!(if shared { sorted } else { 1 });
+    let mut keys = SharedMemory::<u32>::new(size);
+    let mut ords = SharedMemory::<u32>::new(size);
+    claim::counters(&taken);
+    claim::counters(&counts);
+    claim::words(&mut state);
+    claim::words(&mut keys);
+    claim::words(&mut ords);
+    sync_cube();
+    let last = kth(source, row, n, k, &counts, &mut state, units, how);
     let base = row * comptime!(2 * sorted);
-    let mut i = UNIT_POS as usize;
-    while i < comptime!(2 * sorted) {
-        scratch[base + i] = u32::MAX;
-        i += units;
-    }
-    if UNIT_POS == 0 {
-        taken[0].store(0u32);
+    let mut from = 0usize.runtime();
+    while from < comptime!(2 * sorted) {
+        let i = from + UNIT_POS as usize;
+        if i < comptime!(2 * sorted) {
+            scratch[base + i] = u32::MAX;
+        }
+        from += units;
     }
     sync_storage();
     sync_cube();
-    let mut i = UNIT_POS as usize;
-    while i < n {
-        let pair = load(source, row, n, i, how);
-        if pair.ord != u32::MAX && !before(last.key, last.ord, pair.key, pair.ord) {
-            let at = taken[0].fetch_add(1u32) as usize;
-            if at < sorted {
-                scratch[base + at * 2] = pair.key;
-                scratch[base + at * 2 + 1] = pair.ord;
+    let mut from = 0usize.runtime();
+    while from < n {
+        let i = from + UNIT_POS as usize;
+        if i < n {
+            let pair = load(source, row, n, i, how);
+            if pair.ord != u32::MAX && !before(last.key, last.ord, pair.key, pair.ord) {
+                let at = taken[0].fetch_add(1u32) as usize;
+                if at < sorted {
+                    scratch[base + at * 2] = pair.key;
+                    scratch[base + at * 2 + 1] = pair.ord;
+                }
             }
         }
-        i += units;
+        from += units;
     }
     sync_storage();
     sync_cube();
     if comptime!(shared) {
-        let mut keys = SharedMemory::<u32>::new(sorted);
-        let mut ords = SharedMemory::<u32>::new(sorted);
-        let mut i = UNIT_POS as usize;
-        while i < sorted {
-            keys[i] = scratch[base + i * 2];
-            ords[i] = scratch[base + i * 2 + 1];
-            i += units;
+        let mut from = 0usize.runtime();
+        while from < sorted {
+            let i = from + UNIT_POS as usize;
+            if i < sorted {
+                keys[i] = scratch[base + i * 2];
+                ords[i] = scratch[base + i * 2 + 1];
+            }
+            from += units;
         }
         sort_shared(&mut keys, &mut ords, sorted, units);
-        let mut i = UNIT_POS as usize;
-        while i < k {
-            let pair = Pair {
-                key: keys[i],
-                ord: ords[i],
-            };
-            write(source, ids, values, labels, pair, row, n, out + i, how);
-            i += units;
+        let mut from = 0usize.runtime();
+        while from < k {
+            let i = from + UNIT_POS as usize;
+            if i < k {
+                let pair = Pair {
+                    key: keys[i],
+                    ord: ords[i],
+                };
+                write(source, ids, values, labels, pair, row, n, out + i, how);
+            }
+            from += units;
         }
     } else {
         sort_global(scratch, base, sorted, units);
-        let mut i = UNIT_POS as usize;
-        while i < k {
-            let pair = Pair {
-                key: scratch[base + i * 2],
-                ord: scratch[base + i * 2 + 1],
-            };
-            write(source, ids, values, labels, pair, row, n, out + i, how);
-            i += units;
+        let mut from = 0usize.runtime();
+        while from < k {
+            let i = from + UNIT_POS as usize;
+            if i < k {
+                let pair = Pair {
+                    key: scratch[base + i * 2],
+                    ord: scratch[base + i * 2 + 1],
+                };
+                write(source, ids, values, labels, pair, row, n, out + i, how);
+            }
+            from += units;
         }
     }
 }
@@ -397,18 +423,19 @@ fn by_radix(
 /// The k-th pair of a row, or a pair between it and the next: everything not after it is among the
 /// k best. Eight digits of 8 bits, key first, then rank; stops once a digit settles it.
 #[cube]
+#[allow(clippy::too_many_arguments)]
 fn kth(
     source: &Array<u32>,
     row: usize,
     n: usize,
     k: usize,
+    counts: &SharedMemory<Atomic<u32>>,
+    // The pair found so far, the rank wanted among those that share its digits, and whether all of
+    // those are wanted.
+    state: &mut SharedMemory<u32>,
     #[comptime] units: usize,
     #[comptime] how: Select,
 ) -> Pair {
-    let counts = SharedMemory::<Atomic<u32>>::new(256usize);
-    // The pair found so far, the rank wanted among those that share its digits, and whether all of
-    // those are wanted.
-    let mut state = SharedMemory::<u32>::new(4usize);
     if UNIT_POS == 0 {
         state[0] = 0u32;
         state[1] = 0u32;
@@ -419,10 +446,13 @@ fn kth(
     let mut digit = 0u32.runtime();
     let mut go = n > k;
     while go {
-        let mut i = UNIT_POS as usize;
-        while i < 256 {
-            counts[i].store(0u32);
-            i += units;
+        let mut from = 0usize.runtime();
+        while from < 256 {
+            let i = from + UNIT_POS as usize;
+            if i < 256 {
+                counts[i].store(0u32);
+            }
+            from += units;
         }
         let key_found = state[0];
         let ord_found = state[1];
@@ -434,32 +464,39 @@ fn kth(
         if shift < 24u32 {
             above = u32::MAX << (shift + 8u32);
         }
-        let mut i = UNIT_POS as usize;
-        while i < n {
-            let pair = load(source, row, n, i, how);
-            let word = select(in_key, pair.key, pair.ord);
-            let found = select(in_key, key_found, ord_found);
-            if (in_key || pair.key == key_found) && (word & above) == (found & above) {
-                counts[((word >> shift) & 255u32) as usize].fetch_add(1u32);
+        let mut from = 0usize.runtime();
+        while from < n {
+            let i = from + UNIT_POS as usize;
+            if i < n {
+                let pair = load(source, row, n, i, how);
+                let word = select(in_key, pair.key, pair.ord);
+                let found = select(in_key, key_found, ord_found);
+                if (in_key || pair.key == key_found) && (word & above) == (found & above) {
+                    counts[((word >> shift) & 255u32) as usize].fetch_add(1u32);
+                }
             }
-            i += units;
+            from += units;
+        }
+        sync_cube();
+        // All units walk over the counts, one writes.
+        let mut wanted = state[2];
+        let mut bin = 0u32.runtime();
+        let mut here = counts[0].load();
+        while here < wanted && bin < 255u32 {
+            wanted -= here;
+            bin += 1u32;
+            here = counts[bin as usize].load();
+        }
+        let settled = here == wanted || digit == 7u32;
+        let mut low = bin << shift;
+        if settled {
+            // All that share these digits: fill the rest with ones.
+            low |= !(above | (255u32 << shift));
         }
         sync_cube();
         if UNIT_POS == 0 {
-            let mut wanted = state[2];
-            let mut bin = 0u32.runtime();
-            let mut here = counts[0].load();
-            while here < wanted && bin < 255u32 {
-                wanted -= here;
-                bin += 1u32;
-                here = counts[bin as usize].load();
-            }
             state[2] = wanted;
-            let mut low = bin << shift;
-            let settled = here == wanted || digit == 7u32;
             if settled {
-                // All that share these digits: fill the rest with ones.
-                low |= !(above | (255u32 << shift));
                 state[3] = 1u32;
             }
             if in_key {

@@ -1,0 +1,98 @@
+//! Searches only launch: nothing waits for the device before the caller reads the result.
+//!
+//! On CPU backends there is no queue; there the counters must say so.
+
+use super::support::*;
+use burn_ivf::{Counters, IvfBackend, Metric, SearchMode, SearchParams};
+
+/// In steady state neither kind of index reads anything back, whatever nq, k and nprobe are.
+pub fn searches_read_nothing_back<B: IvfBackend>(device: &B::Device) {
+    let base = normal(500, 12, 91);
+    let index = preset::<B>(device, Metric::L2, &base.range(0..9), &base);
+    let plain = flat::<B>(device, Metric::InnerProduct, &base);
+    for (turn, (nq, k, nprobe)) in [(1, 10, 3), (64, 1, 9), (5, 300, 2), (33, 20, 4)]
+        .into_iter()
+        .enumerate()
+    {
+        let queries = normal(nq, 12, 100 + turn as u64);
+        let expected = search_ivf(&index, &queries, k, &probing(nprobe, SearchMode::Matrix));
+        for mode in [SearchMode::Auto, SearchMode::Csr] {
+            let on = queries.on(device);
+            let before = Counters::now();
+            let hits = index.search_with(on, k, &probing(nprobe, mode)).unwrap();
+            let cost = Counters::now().since(before);
+            if is_cube::<B>(device) {
+                assert_eq!(cost.blocking_reads, 0, "{mode}");
+                assert!((2..=6).contains(&cost.launches), "{mode}: {cost:?}");
+            } else {
+                assert_eq!((cost.launches, cost.uploaded), (0, 0), "{mode}");
+            }
+            Answer::read(&hits).assert_same(&expected, "read late");
+        }
+        let on = queries.on(device);
+        let before = Counters::now();
+        let hits = plain.search(on, k).unwrap();
+        let cost = Counters::now().since(before);
+        if is_cube::<B>(device) {
+            assert_eq!(cost.blocking_reads, 0, "flat");
+            assert!((1..=3).contains(&cost.launches), "flat: {cost:?}");
+        }
+        drop(hits);
+    }
+}
+
+/// Asking for counts costs a read on a device, and only then are they there.
+pub fn counts_are_opt_in<B: IvfBackend>(device: &B::Device) {
+    let index = line::<B>(device);
+    let query = Rows::new(vec![0.0, 21.0], 1);
+    let plain = search_ivf(&index, &query, 2, &probing(2, SearchMode::Csr)).stats;
+    assert_eq!(plain.rows_scanned.is_none(), is_cube::<B>(device));
+    let before = Counters::now();
+    let params = SearchParams::exact().with_nprobe(2).with_counts();
+    let counted = index.search_with(query.on(device), 2, &params).unwrap();
+    let cost = Counters::now().since(before);
+    assert_eq!(counted.stats.rows_scanned, Some(12));
+    assert_eq!(counted.stats.lists_scanned, Some(3));
+    if is_cube::<B>(device) {
+        assert_eq!(cost.blocking_reads, 1);
+        assert_eq!(
+            counted.stats.rows_reranked,
+            Some(12),
+            "all compared exactly"
+        );
+    }
+}
+
+/// Results can be awaited instead of blocked for.
+pub fn results_can_be_awaited<B: IvfBackend>(device: &B::Device) {
+    let base = normal(200, 7, 93);
+    let plain = flat::<B>(device, Metric::L2, &base);
+    let expected = search_flat(&plain, &base.range(0..4), 5);
+    let hits = plain.search(base.range(0..4).on(device), 5).unwrap();
+    let labels = pollster(hits.labels.into_data_async()).unwrap();
+    assert_eq!(labels.iter::<i64>().collect::<Vec<_>>(), expected.i);
+}
+
+/// Runs a future of this thread to its end.
+fn pollster<F: Future>(future: F) -> F::Output {
+    use std::{
+        pin::pin,
+        sync::Arc,
+        task::{Context, Poll, Wake, Waker},
+        thread::{Thread, current, park},
+    };
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => park(),
+        }
+    }
+}

@@ -24,10 +24,13 @@ use burn_ivf_kernels::{
 
 mod lists;
 mod ranking;
+#[cfg(test)]
+#[cfg(feature = "ndarray")]
+mod tests;
 
 pub use lists::PortableLists;
-pub(crate) use ranking::score_error;
 use ranking::{Intervals, block_scores};
+pub(crate) use ranking::{length, score_error};
 
 /// Unit roundoff of f32.
 pub(crate) const ROUNDOFF: f64 = 1.0 / (1_u64 << 24) as f64;

@@ -7,7 +7,8 @@
 use crate::{
     backend::{
         Counts, Hits, IvfBackend, ListStore, SKIP, Scan, Slot, list_numbers, portable,
-        portable::score_error, read, read_int,
+        portable::{length, score_error},
+        read, read_int,
     },
     error::Result,
     metric::Metric,
@@ -192,12 +193,12 @@ fn scores<E: IvfBackend>(scan: &Scan<'_, E>, candidates: &Candidates<'_>) -> Res
     norms.push((q.clone() * q).sum_dim(1));
     let norms = read(Tensor::cat(norms, 0))?;
     let (rows, queries) = norms.split_at(norms.len() - nq);
-    let xn = f64::from(rows.iter().copied().fold(0.0_f32, nan_max)).sqrt();
+    let xn = length(rows.iter().copied().fold(0.0_f32, nan_max), d);
     let roundoff = E::capabilities(&device).matmul_input_roundoff;
     let margin = queries
         .iter()
         .map(|&qn| {
-            let qn = f64::from(qn).sqrt();
+            let qn = length(qn, d);
             let scale = match scan.metric {
                 Metric::L2 => (qn + xn) * (qn + xn),
                 Metric::InnerProduct => qn * xn,

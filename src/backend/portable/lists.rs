@@ -28,6 +28,23 @@ pub struct PortableLists<B: Backend> {
 }
 
 impl<B: Backend> PortableLists<B> {
+    /// `nlist` empty lists over a log cut every `segment_rows` rows, at least 1.
+    pub(super) fn in_segments(
+        d: usize,
+        nlist: usize,
+        segment_rows: usize,
+        device: &B::Device,
+    ) -> Self {
+        Self {
+            d,
+            device: device.clone(),
+            segments: Vec::new(),
+            segment_rows,
+            len: 0,
+            rows: vec![Arc::default(); nlist],
+        }
+    }
+
     /// Writes `rows` at the end of the log.
     fn extend_log(&mut self, rows: Tensor<B, 2>) {
         let n = rows.dims()[0];
@@ -105,14 +122,8 @@ fn pick<B: Backend>(segment: &Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 2> {
 
 impl<B: Backend> ListStore<B> for PortableLists<B> {
     fn new(d: usize, nlist: usize, _: Keep, device: &B::Device) -> Self {
-        Self {
-            d,
-            device: device.clone(),
-            segments: Vec::new(),
-            segment_rows: (SEGMENT_BYTES / (d * size_of::<f32>())).max(1),
-            len: 0,
-            rows: vec![Arc::default(); nlist],
-        }
+        let segment_rows = (SEGMENT_BYTES / (d * size_of::<f32>())).max(1);
+        Self::in_segments(d, nlist, segment_rows, device)
     }
 
     fn append(&mut self, rows: Tensor<B, 2>, to: &Places<'_>) -> Result<()> {

@@ -9,6 +9,9 @@ use crate::{
 use burn::tensor::Tensor;
 use burn_ivf_kernels::order::Candidate;
 
+/// The smallest normal f32, `2⁻¹²⁶`: what lies below may be flushed to zero.
+const SMALLEST: f64 = f32::MIN_POSITIVE as f64;
+
 /// Scores of a block of queries against a block of rows.
 pub(super) struct BlockScores {
     metric: Metric,
@@ -21,12 +24,20 @@ pub(super) struct BlockScores {
 }
 
 /// Half of the error a score from a matrix product may have, given `scale`: `(|q| + |x|)²` for L2
-/// (both centred), `|q|·|x|` for inner products.
+/// (both centred), `|q|·|x|` for inner products, of [`length`]s.
 ///
 /// Rounding of the product's inputs costs `2·input` per term, its sum at most `d` roundoffs, the
 /// norms as much again, centring 4, the exact key itself (pairwise tree or blocks of 32) the rest.
+/// What underflows, or is flushed to zero, adds at most `2⁻¹²⁶` per operation, absolutely.
 pub(crate) fn score_error(scale: f64, d: usize, input_roundoff: f64) -> f64 {
-    scale * (4.0 * input_roundoff + (4 * d + 64) as f64 * ROUNDOFF)
+    let rounding = 4.0 * input_roundoff + (4 * d + 64) as f64 * ROUNDOFF;
+    scale * rounding + (d + 16) as f64 * 16.0 * SMALLEST
+}
+
+/// The length of a vector given its square, summed in f32: no less than the true length, but for
+/// rounding, where squares and sums were flushed to zero.
+pub(crate) fn length(square: f32, d: usize) -> f64 {
+    (f64::from(square) + 2.0 * d as f64 * SMALLEST).sqrt()
 }
 
 /// Scores `q`, `[g, d]`, against `x`, `[m, d]`; L2 on data centred at the mean of `x`, so that data
@@ -72,9 +83,9 @@ impl BlockScores {
         let width = self.rows + 1;
         let line = &self.table[i * width..(i + 1) * width];
         let norms = &self.table[self.table.len() - width..];
-        let qn = f64::from(line[self.rows]).sqrt();
+        let qn = length(line[self.rows], self.d);
         for ((&score, &xn), &at) in line.iter().zip(norms).zip(at) {
-            let xn = f64::from(xn).sqrt();
+            let xn = length(xn, self.d);
             let scale = match self.metric {
                 Metric::L2 => (qn + xn) * (qn + xn),
                 Metric::InnerProduct => qn * xn,

@@ -245,16 +245,14 @@ fn gather<E: IvfBackend>(
     };
     // A gap is filled with any row; the mask takes it out.
     let fill = at.iter().copied().find(|&at| at != Slot::NONE);
-    let at: Vec<Slot> = match fill {
-        Some(fill) => at
-            .into_iter()
-            .map(|at| if at == Slot::NONE { fill } else { at })
-            .collect(),
-        None => {
-            let zeros = Tensor::zeros([at.len(), scan.d], (&scan.queries.device(), DType::F32));
-            return Ok((zeros, rows));
-        }
+    let Some(fill) = fill else {
+        let zeros = Tensor::zeros([at.len(), scan.d], (&scan.queries.device(), DType::F32));
+        return Ok((zeros, rows));
     };
+    let at: Vec<Slot> = at
+        .into_iter()
+        .map(|at| if at == Slot::NONE { fill } else { at })
+        .collect();
     Ok((scan.lists.gather(&at)?, rows))
 }
 

@@ -328,12 +328,11 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         if rows == 0 {
             return Ok(());
         }
-        let lists = match lists {
-            Some(lists) => lists.to_vec(),
-            None => {
-                let quantizer = trained.quantizer(metric, workspace);
-                list_numbers(engine::probe(&quantizer, x.clone(), 1)?)?
-            }
+        let lists = if let Some(lists) = lists {
+            lists.to_vec()
+        } else {
+            let quantizer = trained.quantizer(metric, workspace);
+            list_numbers(engine::probe(&quantizer, x.clone(), 1)?)?
         };
         trained.lists.append(x, ids, &lists)
     }

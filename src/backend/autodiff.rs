@@ -1,7 +1,9 @@
 //! `Autodiff<B>`: indexes live on the wrapped backend; queries leave their graph behind and
 //! results carry none.
 
-use super::{Capabilities, Hits, IvfBackend, Probing, Reads, Scan, Slot, shared::InnerLists};
+use super::{
+    Capabilities, Groups, Hits, IvfBackend, Probing, Reads, Scan, Slot, shared::InnerLists,
+};
 use crate::error::Result;
 use burn::tensor::{Int, Tensor};
 use burn_autodiff::{Autodiff, checkpoint::strategy::CheckpointStrategy};

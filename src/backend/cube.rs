@@ -3,8 +3,8 @@
 //! Tensors are handed to the kernels as buffers and back; nothing here waits for the device.
 
 use super::{
-    Capabilities, Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, RowIds, Scan, Slot,
-    label_dtype,
+    Capabilities, Groups, Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, RowIds, Scan,
+    Slot, label_dtype,
 };
 use crate::error::Result;
 use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive, backend::DeviceOps};
@@ -15,6 +15,7 @@ use burn_cubecl::{
 use burn_ivf_kernels::{
     device::{Gpu, NONE},
     list_scan::{self, DeviceProblem, scan_on},
+    means::means_on,
     rows::device::{Added, DeviceLists},
     select_k::{Labels, Output, SelectedOnDevice, Source, select_on},
 };
@@ -239,6 +240,17 @@ where
 
     fn all_finite(rows: Tensor<Self, 2>) -> Result<bool> {
         super::portable::all_finite(rows)
+    }
+
+    fn means(rows: Tensor<Self, 2>, groups: &Groups<'_>) -> Result<Vec<f32>> {
+        let (shape, device) = (rows.dims(), rows.device());
+        let rows = contiguous(rows);
+        let gpu = Gpu::new(&rows.client);
+        let grouped = (groups.members, groups.offsets);
+        let sizes = (shape[0], shape[1]);
+        let means = means_on(&gpu, &rows.handle, sizes, grouped, groups.weights)?;
+        let shape = [groups.offsets.len() - 1, shape[1]];
+        super::read::<Self, 2>(float(tensor(&gpu, &device, means, shape, DType::F32)))
     }
 
     fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {

@@ -1,8 +1,9 @@
 //! The flex CPU backend: tensors seen through `FlexTensor::as_slice`, copied only when strided.
 
 use super::{
-    Capabilities, Hits, IvfBackend, Probing, Scan, Slot,
+    Capabilities, Groups, Hits, IvfBackend, Probing, Scan, Slot,
     host::{self, HostLists, HostTensors},
+    portable,
 };
 use crate::error::Result;
 use burn::tensor::{Int, Tensor, TensorPrimitive};

@@ -4,7 +4,9 @@
 //! waiting for the device) and results are registered again, so searches give the same bits as on
 //! `B`, and users keep their `Fusion<..>` types.
 
-use super::{Capabilities, Hits, IvfBackend, Probing, Reads, Scan, Slot, shared::InnerLists};
+use super::{
+    Capabilities, Groups, Hits, IvfBackend, Probing, Reads, Scan, Slot, shared::InnerLists,
+};
 use crate::error::Result;
 use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive};
 use burn_fusion::{

@@ -31,7 +31,6 @@ use crate::{
 };
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
-pub(crate) use burn_ivf_kernels::means::add_rows;
 pub use burn_ivf_kernels::order::Slot;
 use core::cell::Cell;
 use std::sync::Arc;
@@ -94,6 +93,16 @@ pub trait IvfBackend: Backend {
         portable::all_finite(rows)
     }
 
+    /// Weighted means of groups of rows of `rows`, f32 `[n, d]`, row-major `[groups, d]`; undefined
+    /// for an empty group.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn means(rows: Tensor<Self, 2>, groups: &Groups<'_>) -> Result<Vec<f32>> {
+        let d = rows.dims()[1];
+        Ok(portable::means(&Self::to_host(rows)?, d, groups))
+    }
+
     /// The `k` best rows of every query among the lists it probes.
     ///
     /// # Errors
@@ -110,6 +119,17 @@ pub trait IvfBackend: Backend {
     fn rerank(scan: &Scan<'_, Self>, candidates: &[Slot], per_query: usize) -> Result<Hits<Self>> {
         portable::rerank(scan, candidates, per_query)
     }
+}
+
+/// Rows in groups: group `g` is `members[offsets[g]..offsets[g + 1]]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Groups<'a> {
+    /// Row numbers, group by group.
+    pub members: &'a [u32],
+    /// Where every group starts, and the end.
+    pub offsets: &'a [u32],
+    /// How often every row counts; once without weights.
+    pub weights: Option<&'a [f32]>,
 }
 
 /// What a backend and device can do; facts for the plan.
@@ -339,11 +359,6 @@ impl<B: Backend> Hits<B> {
         let best = burn_ivf_kernels::list_scan::Best::padding(metric, nq, k);
         Self::from_host(best, k, device)
     }
-}
-
-/// The instruction set of host code.
-pub(crate) fn isa() -> burn_ivf_kernels::simd::Isa {
-    burn_ivf_kernels::simd::Isa::detect()
 }
 
 /// The integer type of labels on a device: i64 where it has that type, else i32.

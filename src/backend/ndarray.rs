@@ -1,8 +1,9 @@
 //! The ndarray CPU backend: tensors seen through `NdArrayTensor`'s view, without a copy.
 
 use super::{
-    Capabilities, Hits, IvfBackend, Probing, Scan, Slot,
+    Capabilities, Groups, Hits, IvfBackend, Probing, Scan, Slot,
     host::{self, HostLists, HostTensors},
+    portable,
 };
 use crate::error::Result;
 use burn::tensor::{Int, Tensor, TensorPrimitive};

@@ -11,16 +11,19 @@
 //!   every score; all rows whose interval reaches the k-th best get exact keys.
 
 use super::{
-    Hits, IvfBackend, ListStore, Probing, RowIds, Scan, Slot, exact_distance, read, select_rows,
+    Groups, Hits, IvfBackend, ListStore, Probing, RowIds, Scan, Slot, exact_distance, read,
+    select_rows,
 };
 use crate::{error::Result, metric::Metric};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use burn_ivf_kernels::{
     list_scan::Best,
+    means::add_rows,
     order::{Candidate, TopK},
     select_k,
     simd::Isa,
 };
+use rayon::prelude::*;
 
 mod lists;
 mod ranking;
@@ -62,6 +65,24 @@ pub fn select_k<B: Backend>(
 pub fn all_finite<B: Backend>(rows: Tensor<B, 2>) -> Result<bool> {
     // x - x is 0 for finite x and NaN otherwise, and NaN survives every sum.
     Ok(read((rows.clone() - rows).sum())? == [0.0])
+}
+
+/// [`IvfBackend::means`] of rows on the host, row-major with `d` components: f64 sums, row after
+/// row, groups in parallel.
+pub fn means(rows: &[f32], d: usize, groups: &Groups<'_>) -> Vec<f32> {
+    let mut means = vec![0.0; (groups.offsets.len() - 1) * d];
+    means
+        .par_chunks_exact_mut(d)
+        .zip(groups.offsets.par_windows(2))
+        .for_each(|(mean, group)| {
+            let members = &groups.members[group[0] as usize..group[1] as usize];
+            let mut sum = vec![0.0_f64; d];
+            let weight = add_rows(rows, groups.weights, members, &mut sum, Isa::detect());
+            for (mean, sum) in mean.iter_mut().zip(sum) {
+                *mean = (sum / weight) as f32;
+            }
+        });
+    means
 }
 
 /// Half-open pieces of `0..n` of at most `size`.

@@ -55,6 +55,13 @@ macro_rules! host_backend {
             Ok(host::all_finite(rows))
         }
 
+        fn means(rows: Tensor<Self, 2>, groups: &Groups<'_>) -> Result<Vec<f32>> {
+            let d = rows.dims()[1];
+            Ok(Self::with_slice(rows, |rows| {
+                portable::means(rows, d, groups)
+            }))
+        }
+
         fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
             host::list_scan(scan, probing)
         }
@@ -93,6 +100,10 @@ macro_rules! forward_to_inner {
 
         fn all_finite(rows: Tensor<Self, 2>) -> Result<bool> {
             <Self::Inner as IvfBackend>::all_finite(Self::lower(rows))
+        }
+
+        fn means(rows: Tensor<Self, 2>, groups: &Groups<'_>) -> Result<Vec<f32>> {
+            <Self::Inner as IvfBackend>::means(Self::lower(rows), groups)
         }
 
         fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {

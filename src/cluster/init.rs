@@ -1,6 +1,5 @@
-//! The first centroids, and the subsample they are trained on.
+//! Which points the first centroids are, and the subsample they are trained on.
 
-use super::KMeansInit;
 use crate::{backend::exact_distance, metric::Metric};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -24,28 +23,9 @@ pub(super) fn sample(n: usize, m: usize, rng: &mut ChaCha8Rng) -> Vec<u32> {
     all
 }
 
-/// First centroids from `points`, `[n, d]`, row-major `[k, d]`; k-means++ minds their weights.
-pub(super) fn centroids(
-    init: KMeansInit,
-    (points, weights): (&[f32], Option<&[f32]>),
-    d: usize,
-    k: usize,
-    rng: &mut ChaCha8Rng,
-) -> Vec<f32> {
-    let n = points.len() / d;
-    let rows = match init {
-        KMeansInit::Random => sample(n, k, rng),
-        KMeansInit::KMeansPlusPlus => plus_plus((points, weights), d, k, rng),
-    };
-    rows.iter()
-        .flat_map(|&row| &points[row as usize * d..(row as usize + 1) * d])
-        .copied()
-        .collect()
-}
-
 /// k-means++ seeding: each next centroid is drawn in proportion to weight times squared distance
 /// from those before it; the first in proportion to weight.
-fn plus_plus(
+pub(super) fn plus_plus(
     (points, weights): (&[f32], Option<&[f32]>),
     d: usize,
     k: usize,

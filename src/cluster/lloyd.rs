@@ -1,15 +1,14 @@
 //! Lloyd's iterations, with faiss's treatment of empty clusters.
 
-use super::{KMeansParams, KMeansReport, Quantizer, init};
+use super::{KMeansInit, KMeansParams, KMeansReport, Quantizer, init};
 use crate::{
-    backend::{IvfBackend, add_rows, isa, read, read_int, select_rows},
+    backend::{Groups, IvfBackend, read, read_int, select_rows},
     error::{Error, Result},
     metric::Metric,
 };
 use burn::tensor::{DType, Tensor, TensorData};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
-use rayon::prelude::*;
 
 /// A centroid is split by scaling its components by 1 ± this (faiss's value).
 const SPLIT: f32 = 1.0 / 1024.0;
@@ -49,8 +48,11 @@ pub(crate) fn train<E: IvfBackend>(
         }
         x
     };
-    let points = E::to_host(x.clone())?;
-    check_finite(&points, d, "training vectors")?;
+    // Rows are looked at one by one only when something is wrong.
+    if !E::all_finite(x.clone())? {
+        check_finite(&E::to_host(x.clone())?, d, "training vectors")?;
+    }
+    let n = x.dims()[0];
     if n == nlist && params.init_centroids.is_none() {
         let report = KMeansReport {
             objective: Vec::new(),
@@ -61,11 +63,10 @@ pub(crate) fn train<E: IvfBackend>(
             iterations: 0,
             converged: true,
         };
-        return Ok((points, report));
+        return Ok((E::to_host(x)?, report));
     }
     let lloyd = Lloyd {
         x,
-        points: &points,
         weights: weights.as_deref(),
         d,
         nlist,
@@ -111,7 +112,6 @@ pub(crate) fn check_finite(rows: &[f32], d: usize, what: &'static str) -> Result
 
 struct Lloyd<'a, E: IvfBackend> {
     x: Tensor<E, 2>,
-    points: &'a [f32],
     weights: Option<&'a [f32]>,
     d: usize,
     nlist: usize,
@@ -125,13 +125,7 @@ impl<E: IvfBackend> Lloyd<'_, E> {
     fn run(&self, rng: &mut ChaCha8Rng) -> Result<(Vec<f32>, KMeansReport)> {
         let mut centroids = match &self.params.init_centroids {
             Some(given) => given.clone(),
-            None => init::centroids(
-                self.params.init,
-                (self.points, self.weights),
-                self.d,
-                self.nlist,
-                rng,
-            ),
+            None => self.first(rng)?,
         };
         self.normalise(&mut centroids);
         let (mut objective, mut splits) = (Vec::new(), Vec::new());
@@ -143,7 +137,7 @@ impl<E: IvfBackend> Lloyd<'_, E> {
             imbalance = imbalance_factor(&lists, self.nlist);
             let last = objective.last().copied();
             objective.push(now);
-            let (mut sizes, means) = self.update(&lists, &centroids);
+            let (mut sizes, means) = self.update(&lists, &centroids)?;
             centroids = means;
             splits.push(self.split(&mut sizes, &mut centroids, rng));
             self.normalise(&mut centroids);
@@ -157,11 +151,23 @@ impl<E: IvfBackend> Lloyd<'_, E> {
             objective,
             imbalance,
             splits,
-            train_rows: self.points.len() / self.d,
+            train_rows: self.x.dims()[0],
             nlist: self.nlist,
             converged,
         };
         Ok((centroids, report))
+    }
+
+    /// The first centroids.
+    fn first(&self, rng: &mut ChaCha8Rng) -> Result<Vec<f32>> {
+        let rows = match self.params.init {
+            KMeansInit::Random => init::sample(self.x.dims()[0], self.nlist, rng),
+            KMeansInit::KMeansPlusPlus => {
+                let points = E::to_host(self.x.clone())?;
+                init::plus_plus((&points, self.weights), self.d, self.nlist, rng)
+            }
+        };
+        E::to_host(select_rows(&self.x, &rows))
     }
 
     /// The nearest centroid of every point, and its distance.
@@ -185,36 +191,48 @@ impl<E: IvfBackend> Lloyd<'_, E> {
     }
 
     fn objective(&self, distances: &[f32]) -> f64 {
-        let weight = |i: usize| self.weights.map_or(1.0, |w| f64::from(w[i]));
         distances
             .iter()
             .enumerate()
-            .map(|(i, &v)| weight(i) * f64::from(v))
+            .map(|(i, &v)| self.weight(i) * f64::from(v))
             .sum()
     }
 
     /// Weighted sizes and means of the clusters; an empty cluster keeps its centroid.
-    fn update(&self, lists: &[i64], centroids: &[f32]) -> (Vec<f64>, Vec<f32>) {
-        let mut members = vec![Vec::new(); self.nlist];
+    fn update(&self, lists: &[i64], centroids: &[f32]) -> Result<(Vec<f64>, Vec<f32>)> {
+        let mut sizes = vec![0.0; self.nlist];
+        let mut offsets = vec![0_u32; self.nlist + 1];
         for (point, &list) in lists.iter().enumerate() {
-            members[list as usize].push(point);
+            sizes[list as usize] += self.weight(point);
+            offsets[list as usize + 1] += 1;
         }
-        let mut means = centroids.to_vec();
-        let sizes = means
-            .par_chunks_exact_mut(self.d)
-            .zip(&members)
-            .map(|(mean, members)| {
-                let mut sum = vec![0.0_f64; self.d];
-                let size = add_rows(self.points, self.weights, members, &mut sum, isa());
-                if size > 0.0 {
-                    for (mean, sum) in mean.iter_mut().zip(sum) {
-                        *mean = (sum / size) as f32;
-                    }
-                }
-                size
-            })
-            .collect();
-        (sizes, means)
+        for list in 0..self.nlist {
+            offsets[list + 1] += offsets[list];
+        }
+        let mut next = offsets.clone();
+        let mut members = vec![0; lists.len()];
+        for (point, &list) in lists.iter().enumerate() {
+            members[next[list as usize] as usize] = point as u32;
+            next[list as usize] += 1;
+        }
+        let groups = Groups {
+            members: &members,
+            offsets: &offsets,
+            weights: self.weights,
+        };
+        let mut means = E::means(self.x.clone(), &groups)?;
+        let kept = means
+            .chunks_exact_mut(self.d)
+            .zip(centroids.chunks_exact(self.d));
+        for ((mean, old), _) in kept.zip(&sizes).filter(|(_, size)| **size <= 0.0) {
+            mean.copy_from_slice(old);
+        }
+        Ok((sizes, means))
+    }
+
+    /// How often a point counts.
+    fn weight(&self, point: usize) -> f64 {
+        self.weights.map_or(1.0, |w| f64::from(w[point]))
     }
 
     /// Fills every empty cluster with half of a large one, drawn in proportion to its size less 1

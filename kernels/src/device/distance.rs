@@ -50,10 +50,16 @@ pub fn key<N: Size>(
 ) -> f32 {
     let sum = if comptime!(compare.lanes == 4) {
         let mut sum = Vector::<f32, N>::new(zero);
-        let mut i = (UNIT_POS % 4) as usize;
-        while i < compare.vectors {
-            sum = step::<N>(query[i], rows[row + i], sum, compare);
-            i += 4;
+        let lane = (UNIT_POS % 4) as usize;
+        for i in 0..comptime!(compare.vectors / 4) {
+            let at = i * 4 + lane;
+            sum = step::<N>(query[at], rows[row + at], sum, compare);
+        }
+        if comptime!(compare.vectors % 4 > 0) {
+            let at = comptime!(compare.vectors / 4 * 4) + lane;
+            if at < compare.vectors {
+                sum = step::<N>(query[at], rows[row + at], sum, compare);
+            }
         }
         fold::<N>(halves::<N>(sum))
     } else {

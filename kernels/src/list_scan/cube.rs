@@ -82,13 +82,21 @@ pub(super) fn keep_best<N: Size>(
     let to = slice_start(total, at.split + 1u32, part.splits);
     let mut step = from;
     while step < to {
+        // All rows first, so that their loads overlap; then the queue.
+        let mut positions = Array::<u32>::new(print.turns);
+        let mut keys = Array::<f32>::new(print.turns);
         #[unroll]
         for turn in 0..print.turns {
             let candidate = step + comptime!(turn as u32) * at.groups + at.group;
             let position = walk.position(candidate, to, placed, named, print);
-            let found = row_key::<N>(queries, &kept, rows, at.query, position, part.zero, print);
+            positions[turn] = position;
+            keys[turn] = row_key::<N>(queries, &kept, rows, at.query, position, part.zero, print);
+        }
+        #[unroll]
+        for turn in 0..print.turns {
+            let position = positions[turn];
             if position != u32::MAX && at.leader {
-                let bits = key_bits(found);
+                let bits = key_bits(keys[turn]);
                 queue.push(bits, ranks[position as usize], part.k as usize, print.queue);
             }
         }

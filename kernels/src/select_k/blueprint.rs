@@ -9,7 +9,7 @@ pub enum Route {
     Queue(Sizes),
     /// Radix passes, then a sort of `sorted` pairs, in shared memory where they fit.
     Radix {
-        /// Pairs sorted: k as a power of two.
+        /// Pairs sorted: k, or all where there are fewer, as a power of two.
         sorted: usize,
         /// Whether that is done in shared memory.
         shared: bool,
@@ -55,11 +55,11 @@ pub struct Blueprint {
 }
 
 impl Blueprint {
-    /// For `k` on a device.
-    pub fn new(facts: &Facts, k: usize) -> Self {
+    /// For `k` of `n` pairs on a device.
+    pub fn new(facts: &Facts, k: usize, n: usize) -> Self {
         let units = (facts.units as usize).min(if k <= 64 { 64 } else { 256 });
         let queue = Sizes::new(k, units, 2 * units);
-        let sorted = k.next_power_of_two().max(2);
+        let sorted = k.min(n).next_power_of_two().max(2);
         let route = if k <= QUEUE_K && queue.bytes() <= facts.shared {
             Route::Queue(queue)
         } else {

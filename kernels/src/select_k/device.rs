@@ -109,7 +109,7 @@ impl SelectedOnDevice {
             Labels::Ranks => (false, array(input, 1), 1),
             Labels::Ids { table, len, words } => (true, array(table, *len), *words),
         };
-        let print = Blueprint::new(&gpu.facts(), k);
+        let print = Blueprint::new(&gpu.facts(), k, n);
         let how = Select {
             scores,
             output,
@@ -143,7 +143,12 @@ impl SelectedOnDevice {
                 );
             },
             Route::Radix { sorted, shared } => {
-                let len = rows.saturating_mul(2 * sorted);
+                // One word where the sort runs in shared memory.
+                let len = if shared {
+                    1
+                } else {
+                    rows.saturating_mul(2 * sorted)
+                };
                 let scratch = gpu.empty("scratch of a selection", len)?;
                 let scratch = array(&scratch, len);
                 let cubes = gpu.grid(rows);
@@ -354,10 +359,16 @@ fn by_radix(
     let last = kth(source, row, n, k, &counts, &mut state, units, how);
     let base = row * comptime!(2 * sorted);
     let mut from = 0usize.runtime();
-    while from < comptime!(2 * sorted) {
+    while from < sorted {
         let i = from + UNIT_POS as usize;
-        if i < comptime!(2 * sorted) {
-            scratch[base + i] = u32::MAX;
+        if i < sorted {
+            if comptime!(shared) {
+                keys[i] = u32::MAX;
+                ords[i] = u32::MAX;
+            } else {
+                scratch[base + i * 2] = u32::MAX;
+                scratch[base + i * 2 + 1] = u32::MAX;
+            }
         }
         from += units;
     }
@@ -371,8 +382,13 @@ fn by_radix(
             if pair.ord != u32::MAX && !before(last.key, last.ord, pair.key, pair.ord) {
                 let at = taken[0].fetch_add(1u32) as usize;
                 if at < sorted {
-                    scratch[base + at * 2] = pair.key;
-                    scratch[base + at * 2 + 1] = pair.ord;
+                    if comptime!(shared) {
+                        keys[at] = pair.key;
+                        ords[at] = pair.ord;
+                    } else {
+                        scratch[base + at * 2] = pair.key;
+                        scratch[base + at * 2 + 1] = pair.ord;
+                    }
                 }
             }
         }
@@ -381,42 +397,31 @@ fn by_radix(
     sync_storage();
     sync_cube();
     if comptime!(shared) {
-        let mut from = 0usize.runtime();
-        while from < sorted {
-            let i = from + UNIT_POS as usize;
-            if i < sorted {
-                keys[i] = scratch[base + i * 2];
-                ords[i] = scratch[base + i * 2 + 1];
-            }
-            from += units;
-        }
         sort_shared(&mut keys, &mut ords, sorted, units);
-        let mut from = 0usize.runtime();
-        while from < k {
-            let i = from + UNIT_POS as usize;
-            if i < k {
-                let pair = Pair {
-                    key: keys[i],
-                    ord: ords[i],
-                };
-                write(source, ids, values, labels, pair, row, n, out + i, how);
-            }
-            from += units;
-        }
     } else {
         sort_global(scratch, base, sorted, units);
-        let mut from = 0usize.runtime();
-        while from < k {
-            let i = from + UNIT_POS as usize;
-            if i < k {
-                let pair = Pair {
-                    key: scratch[base + i * 2],
-                    ord: scratch[base + i * 2 + 1],
-                };
-                write(source, ids, values, labels, pair, row, n, out + i, how);
+    }
+    let mut from = 0usize.runtime();
+    while from < k {
+        let i = from + UNIT_POS as usize;
+        if i < k {
+            // None behind the last of fewer than k pairs.
+            let mut pair = Pair {
+                key: u32::MAX.runtime(),
+                ord: u32::MAX.runtime(),
+            };
+            if i < sorted {
+                if comptime!(shared) {
+                    pair.key = keys[i];
+                    pair.ord = ords[i];
+                } else {
+                    pair.key = scratch[base + i * 2];
+                    pair.ord = scratch[base + i * 2 + 1];
+                }
             }
-            from += units;
+            write(source, ids, values, labels, pair, row, n, out + i, how);
         }
+        from += units;
     }
 }
 

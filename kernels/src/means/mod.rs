@@ -1,4 +1,14 @@
 //! Sums of chosen rows, for the update step of k-means.
+//!
+//! On the CPU in f64, row after row; on a GPU ([`means_on`]) in f32, in pieces of a fixed length and
+//! a fixed order, each row already divided by the weight of its group, so that no sum leaves the range
+//! and every run gives the same bits.
+
+#[cfg(feature = "cube")]
+mod device;
+
+#[cfg(feature = "cube")]
+pub use device::means_on;
 
 use crate::simd::Isa;
 use pulp::{Simd, WithSimd};
@@ -11,7 +21,7 @@ use pulp::{Simd, WithSimd};
 pub fn add_rows(
     rows: &[f32],
     weights: Option<&[f32]>,
-    members: &[usize],
+    members: &[u32],
     sum: &mut [f64],
     isa: Isa,
 ) -> f64 {
@@ -26,7 +36,7 @@ pub fn add_rows(
 struct AddRows<'a> {
     rows: &'a [f32],
     weights: Option<&'a [f32]>,
-    members: &'a [usize],
+    members: &'a [u32],
     sum: &'a mut [f64],
 }
 
@@ -38,7 +48,7 @@ impl WithSimd for AddRows<'_> {
         let d = self.sum.len();
         let mut total = 0.0;
         for &member in self.members {
-            let row = &self.rows[member * d..][..d];
+            let row = &self.rows[member as usize * d..][..d];
             match self.weights {
                 None => {
                     total += 1.0;
@@ -47,7 +57,7 @@ impl WithSimd for AddRows<'_> {
                     }
                 }
                 Some(weights) => {
-                    let weight = f64::from(weights[member]);
+                    let weight = f64::from(weights[member as usize]);
                     total += weight;
                     for (sum, &v) in self.sum.iter_mut().zip(row) {
                         *sum += weight * f64::from(v);
@@ -68,15 +78,15 @@ mod tests {
         let d = 37;
         let rows: Vec<f32> = (0..40 * d).map(|i| (i as f32).sin() * 1e3).collect();
         let weights: Vec<f32> = (0..40).map(|i| i as f32 * 0.25).collect();
-        let members = [3, 3, 39, 0, 17];
+        let members = [3_u32, 3, 39, 0, 17];
         for weights in [None, Some(&weights[..])] {
             let mut expected = vec![1.0_f64; d];
             let mut weight = 0.0;
             for &m in &members {
-                let w = weights.map_or(1.0, |w| f64::from(w[m]));
+                let w = weights.map_or(1.0, |w| f64::from(w[m as usize]));
                 weight += w;
                 for t in 0..d {
-                    expected[t] += w * f64::from(rows[m * d + t]);
+                    expected[t] += w * f64::from(rows[m as usize * d + t]);
                 }
             }
             for isa in Isa::available() {

@@ -1,0 +1,185 @@
+//! Calls of every operation, so that each of its kernels is launched in each of its shapes.
+
+use super::recorder::{Architecture, Recorder, Target};
+use burn_ivf_kernels::{
+    Metric,
+    device::{Facts, Gpu},
+    group_tasks::group_on,
+    list_scan::{DeviceProblem, Reads, scan_on},
+    rows::device::{Added, DeviceLists},
+    select_k::{Labels, Output, Source, select_on},
+};
+use cubecl::{Runtime, client::ComputeClient, future::block_on, server::Handle};
+
+type Client<T> = ComputeClient<Recorder<T>>;
+
+/// Runs all of them on a device.
+pub fn run<T: Target>(device: Architecture) -> Client<T> {
+    let client = Recorder::<T>::client(&device);
+    let facts = Facts::of(&client);
+    for lanes in [1, 4] {
+        let gpu = Gpu::with(&client, Facts { lanes, ..facts });
+        Cases { gpu, lanes }.scans();
+    }
+    let gpu = Gpu::with(&client, facts);
+    let cases = Cases { gpu, lanes: 0 };
+    cases.lists();
+    cases.selections();
+    cases.grouping();
+    block_on(client.sync()).unwrap();
+    client
+}
+
+/// Rows, enough to be indexed in 64 bits when they are of 4096 components.
+const MANY: usize = (1 << 20) + 1;
+
+/// Rows, and columns, of a matrix that is indexed in 64 bits.
+const WIDE: usize = 1 << 16;
+
+struct Cases<T: Target> {
+    gpu: Gpu<Recorder<T>>,
+    lanes: u32,
+}
+
+impl<T: Target> Cases<T> {
+    /// Waits for what was launched, then says what comes next.
+    fn say(&self, case: &str) {
+        let client = self.gpu.client();
+        block_on(client.sync()).unwrap();
+        client.info().lock().unwrap().case = match self.lanes {
+            0 => case.to_string(),
+            lanes => format!("{case} lanes {lanes}"),
+        };
+    }
+
+    /// A buffer of which nothing but its being there matters.
+    fn buffer(&self) -> Handle {
+        self.gpu.client().empty(64)
+    }
+
+    /// One list, its ids rising.
+    fn list(&self, n: usize, d: usize, words: usize) -> DeviceLists<Recorder<T>> {
+        let mut lists = DeviceLists::new(&self.gpu, d, 1, words);
+        self.append(&mut lists, &vec![0; n], &(0..n as i64).collect::<Vec<_>>());
+        lists
+    }
+
+    fn append(&self, to: &mut DeviceLists<Recorder<T>>, lists: &[u32], ids: &[i64]) {
+        let rows = &self.buffer();
+        to.append(&Added { rows, lists, ids }, |_, _| 0).unwrap();
+    }
+
+    fn scans(&self) {
+        // All rows, lists, rows by name; queues of three sizes, and none.
+        for k in [10, 100, 256, 1000] {
+            self.scan("all", (9000, 128, 2), k, 1);
+            self.scan("lists", (9000, 128, 2), k, 1);
+        }
+        for k in [10, 1000] {
+            self.scan("rows", (9000, 128, 2), k, 1);
+        }
+        // Ends of a row: 1, 2, 3 vectors and none left over.
+        for d in [3, 8, 12, 100, 1536] {
+            self.scan("lists", (9000, d, 2), 10, 1);
+        }
+        // Queries that do not fit in shared memory.
+        for k in [10, 1000] {
+            self.scan("lists", (100, 1 << 16, 2), k, 1);
+        }
+        // The nearest row of many queries; fewer queries a cube the longer they are.
+        for d in [3, 100, 128, 1 << 12, 1 << 13, 1 << 14, 1 << 15] {
+            self.scan("all", (5000, d, 2), 1, 5000);
+        }
+        for words in [0, 1] {
+            self.scan("all", (5000, 128, words), 1, 5000);
+        }
+        // 64-bit indices.
+        self.scan("all", (MANY, 4096, 2), 1, 5000);
+        for k in [10, 1000] {
+            self.scan("lists", (MANY, 4096, 2), k, 1);
+        }
+    }
+
+    fn scan(&self, name: &str, (n, d, words): (usize, usize, usize), k: usize, nq: usize) {
+        self.say(&format!("{name} {n}x{d}"));
+        let lists = self.list(n, d, words);
+        let buffer = self.buffer();
+        let reads = match name {
+            "all" => Reads::All,
+            "lists" => Reads::Lists(&buffer, 1),
+            _ => Reads::Rows(&buffer, 50),
+        };
+        for metric in Metric::ALL {
+            self.say(&format!("{metric} {name} {n}x{d} k {k}"));
+            let problem = DeviceProblem {
+                metric,
+                k,
+                lists: &lists,
+                queries: &buffer,
+                nq,
+                workspace: 256 << 20,
+            };
+            scan_on(&problem, reads).unwrap();
+        }
+    }
+
+    /// Lists that grow, move, are ranked anew and read; whole vectors and single words.
+    fn lists(&self) {
+        for d in [3, 128] {
+            for words in [0, 1, 2] {
+                self.say(&format!("append d {d} words {words}"));
+                let lists = if words == 0 { 1 } else { 2 };
+                let mut grown = DeviceLists::new(&self.gpu, d, lists, words);
+                for first in [10, 20, 0, 30] {
+                    let of: Vec<u32> = (0..10).map(|i| i % lists as u32).collect();
+                    self.append(&mut grown, &of, &(first..first + 10).collect::<Vec<_>>());
+                }
+                self.say(&format!("gather d {d}"));
+                grown.gather(&[0, 1]).unwrap();
+            }
+        }
+        self.say("gather wide");
+        self.list(MANY, 4096, 2).gather(&[0]).unwrap();
+    }
+
+    /// Queues of three sizes; radix passes sorted in shared memory and not.
+    fn selections(&self) {
+        let buffer = self.buffer();
+        let ids = |words| Labels::Ids {
+            table: buffer.clone(),
+            len: 1 << 20,
+            words,
+        };
+        let pairs = &Source::Pairs(buffer.clone());
+        let scores = &Source::Scores(buffer.clone());
+        let outputs = [
+            (pairs, Output::L2),
+            (pairs, Output::InnerProduct),
+            (scores, Output::Score),
+        ];
+        for k in [10, 257] {
+            self.say(&format!("select k {k}"));
+            for (source, output) in outputs {
+                for labels in [Labels::Ranks, ids(1), ids(2)] {
+                    select_on(&self.gpu, source, (10, 40_000), k, output, &labels).unwrap();
+                }
+            }
+        }
+        for k in [100, 256, 2048, 20_000] {
+            self.say(&format!("select k {k}"));
+            select_on(&self.gpu, pairs, (10, 40_000), k, Output::L2, &ids(2)).unwrap();
+        }
+        // 64-bit indices.
+        for k in [10, 2048, 20_000] {
+            self.say(&format!("select {WIDE}x{WIDE} k {k}"));
+            for (source, output) in outputs {
+                select_on(&self.gpu, source, (WIDE, WIDE), k, output, &ids(2)).unwrap();
+            }
+        }
+    }
+
+    fn grouping(&self) {
+        self.say("group");
+        group_on(&self.gpu, &self.buffer(), 1000, 100).unwrap();
+    }
+}

@@ -1,0 +1,296 @@
+//! A runtime that compiles what is launched to source, keeps it, and runs nothing.
+//!
+//! Operations launch without reading back, so they run to their end on it. What it keeps is what
+//! the real runtime would compile for the same call on the same device: same choices from the
+//! device's facts, same compiler options, same mode.
+
+use cubecl::{
+    CubeTask, MemoryAllocationMode, MemoryUsage, Runtime,
+    backtrace::BackTrace,
+    bytes::Bytes,
+    client::ComputeClient,
+    device::{Device, DeviceId, DeviceService, ServerUtilitiesHandle},
+    future::DynFut,
+    ir::{DeviceProperties, TargetProperties},
+    prelude::{CubeCount, ExecutionMode, KernelId},
+    profile::ProfileDuration,
+    server::{
+        Binding, ComputeServer, CopyDescriptor, IoError, KernelArguments, ProfileError,
+        ProfilingToken, ServerCommunication, ServerError, ServerUtilities,
+    },
+    stream_id::StreamId,
+    zspace::{Shape, Strides},
+};
+use cubecl_runtime::{
+    allocator::PitchedMemoryLayoutPolicy,
+    compiler::Compiler,
+    logging::ServerLogger,
+    memory_management::ManagedMemoryHandle,
+    storage::{ComputeStorage, ManagedResource},
+};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+};
+
+/// A kernel, compiled but for being printed.
+pub type Representation<T> = <<T as Runtime>::Compiler as Compiler>::Representation;
+/// How a target's compiler is set up.
+pub type Options<T> = <<T as Runtime>::Compiler as Compiler>::CompilationOptions;
+type Storage<T> = <<T as Runtime>::Server as ComputeServer>::Storage;
+
+/// A real runtime, and the devices it is asked to compile for.
+pub trait Target: Runtime<Compiler: Default> {
+    /// How files of source end.
+    const EXTENSION: &'static str;
+
+    /// Compiler options for a device, as the runtime chooses them.
+    fn options(device: Architecture) -> Options<Self>;
+
+    /// The facts of a device, as the runtime reports them.
+    fn properties(device: Architecture) -> DeviceProperties;
+
+    /// Bytes of shared memory of a cube.
+    fn shared_memory(kernel: &Representation<Self>) -> usize;
+}
+
+/// A device that is not there: its architecture's number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Architecture(pub u16);
+
+impl Device for Architecture {
+    fn from_id(id: DeviceId) -> Self {
+        Self(id.index_id)
+    }
+
+    fn to_id(&self) -> DeviceId {
+        DeviceId::new(0, self.0)
+    }
+}
+
+/// A kernel as it was launched.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The module named after the function: `crate::module::function`.
+    pub path: String,
+    /// What was going on.
+    pub case: String,
+    /// Compile-time choices.
+    pub choices: String,
+    pub units: u32,
+    pub shared_memory: usize,
+    pub source: String,
+}
+
+/// What was launched so far.
+#[derive(Debug, Default)]
+pub struct Tape {
+    pub case: String,
+    pub kernels: Vec<Kernel>,
+    pub failures: Vec<String>,
+    seen: HashSet<KernelId>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Recorder<T>(core::marker::PhantomData<T>);
+
+impl<T: Target> Runtime for Recorder<T> {
+    type Compiler = T::Compiler;
+    type Server = Server<T>;
+    type Device = Architecture;
+
+    fn client(device: &Architecture) -> ComputeClient<Self> {
+        ComputeClient::load(device)
+    }
+
+    fn name(_: &ComputeClient<Self>) -> &'static str {
+        "recorder"
+    }
+
+    fn require_array_lengths() -> bool {
+        T::require_array_lengths()
+    }
+
+    fn max_cube_count() -> (u32, u32, u32) {
+        T::max_cube_count()
+    }
+
+    fn can_read_tensor(shape: &Shape, strides: &Strides) -> bool {
+        T::can_read_tensor(shape, strides)
+    }
+
+    fn target_properties() -> TargetProperties {
+        T::target_properties()
+    }
+
+    fn enumerate_devices(_: u16, _: &Arc<Mutex<Tape>>) -> Vec<DeviceId> {
+        Vec::new()
+    }
+}
+
+pub struct Server<T: Target> {
+    device: Architecture,
+    utilities: Arc<ServerUtilities<Self>>,
+}
+
+impl<T: Target> core::fmt::Debug for Server<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:?}", self.device)
+    }
+}
+
+impl<T: Target> DeviceService for Server<T> {
+    fn init(id: DeviceId) -> Self {
+        let device = Architecture::from_id(id);
+        let properties = T::properties(device);
+        let policy = PitchedMemoryLayoutPolicy::new(properties.memory.alignment as usize);
+        Self {
+            device,
+            utilities: Arc::new(ServerUtilities::new(
+                properties,
+                Arc::new(ServerLogger::default()),
+                Arc::default(),
+                policy,
+            )),
+        }
+    }
+
+    fn utilities(&self) -> ServerUtilitiesHandle {
+        self.utilities.clone()
+    }
+}
+
+impl<T: Target> ServerCommunication for Server<T> {
+    const SERVER_COMM_ENABLED: bool = false;
+}
+
+impl<T: Target> Server<T> {
+    fn record(
+        &self,
+        tape: &mut Tape,
+        task: &dyn CubeTask<T::Compiler>,
+        mode: ExecutionMode,
+    ) -> Result<(), String> {
+        let mut id = task.id();
+        id.mode(mode);
+        if !tape.seen.insert(id.clone()) {
+            return Ok(());
+        }
+        let kernel = task
+            .compile(
+                &mut T::Compiler::default(),
+                &T::options(self.device),
+                mode,
+                task.address_type(),
+            )
+            .map_err(|error| format!("{error:?}"))?;
+        let shared_memory = kernel.repr.as_ref().map_or(0, T::shared_memory);
+        let most = self.utilities.properties.hardware.max_shared_memory_size;
+        if shared_memory > most {
+            return Err(format!("{shared_memory} bytes of shared memory of {most}"));
+        }
+        tape.kernels.push(Kernel {
+            path: function(task.name()),
+            case: tape.case.clone(),
+            choices: format!("{:?} {id:?}", task.address_type()),
+            units: kernel.cube_dim.num_elems(),
+            shared_memory,
+            source: kernel.source,
+        });
+        Ok(())
+    }
+}
+
+/// `a::b` of `a::b::B<..>`, the type made for the kernel `a::b`.
+fn function(kernel: &str) -> String {
+    let path = kernel.split('<').next().unwrap_or(kernel);
+    path.rsplit_once("::").map_or(path, |(path, _)| path).into()
+}
+
+fn nothing_there() -> ServerError {
+    IoError::UnsupportedIoOperation {
+        backtrace: BackTrace::capture(),
+    }
+    .into()
+}
+
+impl<T: Target> ComputeServer for Server<T> {
+    type Kernel = Box<dyn CubeTask<T::Compiler>>;
+    type Info = Arc<Mutex<Tape>>;
+    type MemoryLayoutPolicy = PitchedMemoryLayoutPolicy;
+    type Storage = Storage<T>;
+
+    unsafe fn launch(
+        &mut self,
+        kernel: Self::Kernel,
+        _: CubeCount,
+        _: KernelArguments,
+        mode: ExecutionMode,
+        _: StreamId,
+    ) {
+        let mut tape = self.utilities.info.lock().unwrap();
+        let result = self.record(&mut tape, &*kernel, mode);
+        if let Err(error) = result {
+            let failure = format!("{} in {}: {error}", kernel.name(), tape.case);
+            tape.failures.push(failure);
+        }
+    }
+
+    fn initialize_memory(&mut self, _: ManagedMemoryHandle, _: u64, _: StreamId) {}
+
+    fn write(&mut self, _: Vec<(CopyDescriptor, Bytes)>, _: StreamId) {}
+
+    fn read(
+        &mut self,
+        _: Vec<CopyDescriptor>,
+        _: StreamId,
+    ) -> DynFut<Result<Vec<Bytes>, ServerError>> {
+        Box::pin(async { Err(nothing_there()) })
+    }
+
+    fn sync(&mut self, _: StreamId) -> DynFut<Result<(), ServerError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn flush(&mut self, _: StreamId) -> Result<(), ServerError> {
+        Ok(())
+    }
+
+    fn get_resource(
+        &mut self,
+        _: Binding,
+        _: StreamId,
+    ) -> Result<ManagedResource<<Storage<T> as ComputeStorage>::Resource>, ServerError> {
+        Err(nothing_there())
+    }
+
+    fn logger(&self) -> Arc<ServerLogger> {
+        self.utilities.logger.clone()
+    }
+
+    fn utilities(&self) -> Arc<ServerUtilities<Self>> {
+        self.utilities.clone()
+    }
+
+    fn memory_usage(&mut self, _: StreamId) -> Result<MemoryUsage, ServerError> {
+        Err(nothing_there())
+    }
+
+    fn memory_cleanup(&mut self, _: StreamId) {}
+
+    fn allocation_mode(&mut self, _: MemoryAllocationMode, _: StreamId) {}
+
+    fn start_profile(&mut self, _: StreamId) -> Result<ProfilingToken, ServerError> {
+        Err(nothing_there())
+    }
+
+    fn end_profile(
+        &mut self,
+        _: StreamId,
+        _: ProfilingToken,
+    ) -> Result<ProfileDuration, ProfileError> {
+        Err(ProfileError::NotRegistered {
+            backtrace: BackTrace::capture(),
+        })
+    }
+}

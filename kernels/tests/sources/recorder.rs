@@ -82,6 +82,10 @@ pub struct Kernel {
     pub source: String,
 }
 
+/// One compilation at a time: CubeCL 0.10.0 numbers temporaries by a counter of the process, which
+/// every compilation resets, so that two at once can declare one name twice.
+static COMPILER: Mutex<()> = Mutex::new(());
+
 /// What was launched so far.
 #[derive(Debug, Default)]
 pub struct Tape {
@@ -176,6 +180,7 @@ impl<T: Target> Server<T> {
         if !tape.seen.insert(id.clone()) {
             return Ok(());
         }
+        let alone = COMPILER.lock().unwrap();
         let kernel = task
             .compile(
                 &mut T::Compiler::default(),
@@ -184,6 +189,7 @@ impl<T: Target> Server<T> {
                 task.address_type(),
             )
             .map_err(|error| format!("{error:?}"))?;
+        drop(alone);
         let shared_memory = kernel.repr.as_ref().map_or(0, T::shared_memory);
         let most = self.utilities.properties.hardware.max_shared_memory_size;
         if shared_memory > most {

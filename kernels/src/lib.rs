@@ -17,6 +17,7 @@
 #![warn(clippy::pedantic)]
 #![allow(
     clippy::cast_possible_truncation,
+    clippy::doc_markdown,
     clippy::cast_precision_loss,
     clippy::cast_possible_wrap,
     clippy::cast_sign_loss,
@@ -26,6 +27,16 @@
     clippy::must_use_candidate,
     clippy::many_single_char_names,
     clippy::module_name_repetitions
+)]
+// What the GPU language has, it has in its own words: buffers are handles passed by reference, and
+// there is `%` but no `is_multiple_of`.
+#![cfg_attr(
+    feature = "cube",
+    allow(
+        clippy::trivially_copy_pass_by_ref,
+        clippy::manual_is_multiple_of,
+        clippy::too_many_arguments
+    )
 )]
 
 mod bound;

@@ -149,7 +149,8 @@ pub fn scaled<N: Size>(
 ) -> f32 {
     let mut sum = Vector::<f32, N>::new(zero);
     let down = Vector::<f32, N>::new(DOWN);
-    for i in 0..compare.vectors {
+    // Rare, so a loop that is not unrolled: unrolled it would take the registers of the common path.
+    for i in 0..comptime!(compare.vectors).runtime() {
         sum = fma(query[i] * down, rows[row + i] * down, sum);
     }
     let half = (0.0f32 - fold::<N>(sum)) * UP;

@@ -55,7 +55,6 @@ fn slice(part: &PartArgs, #[comptime] print: Blueprint) -> Slice {
 
 /// The k best of one slice of one query.
 #[cube(launch_unchecked, address_type = "dynamic")]
-#[allow(clippy::too_many_arguments)]
 pub(super) fn keep_best<N: Size>(
     queries: &Array<Vector<f32, N>>,
     rows: &Array<Vector<f32, N>>,
@@ -115,7 +114,6 @@ pub(super) fn keep_best<N: Size>(
 
 /// The keys of all candidates of a query, one after the other; gaps behind the last.
 #[cube(launch_unchecked, address_type = "dynamic")]
-#[allow(clippy::too_many_arguments)]
 pub(super) fn write_keys<N: Size>(
     queries: &Array<Vector<f32, N>>,
     rows: &Array<Vector<f32, N>>,

@@ -89,7 +89,6 @@ pub fn means_on<R: Runtime>(
 
 /// The sum of one piece of a group: rows times their share of it.
 #[cube(launch_unchecked, address_type = "dynamic")]
-#[allow(clippy::too_many_arguments)]
 fn sum_pieces<N: Size>(
     rows: &Array<Vector<f32, N>>,
     members: &Array<u32>,

@@ -37,7 +37,15 @@ fn block<R: Runtime>(problem: &DeviceProblem<'_, R>) -> Option<usize> {
     (0..=most.ilog2())
         .rev()
         .map(|power| 1 << power)
-        .find(|block| block * (query + groups * 8) <= facts.shared)
+        .find(|block| {
+            // A quarter of the memory, so that several cubes share a multiprocessor.
+            let limit = if *block == 1 {
+                facts.shared
+            } else {
+                facts.shared / 4
+            };
+            block * (query + groups * 8) <= limit
+        })
 }
 
 /// Whether this kernel is the one to take: k = 1, and enough queries to fill the device or a list
@@ -107,7 +115,6 @@ pub(crate) fn nearest_on<R: Runtime>(
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-#[allow(clippy::too_many_arguments)]
 fn nearest<N: Size>(
     queries: &Array<Vector<f32, N>>,
     rows: &Array<Vector<f32, N>>,

@@ -250,7 +250,7 @@ impl<R: Runtime> DeviceLists<R> {
             .iter()
             .flat_map(|e| [e.start as u32, e.len as u32])
             .collect();
-        let placed = self.gpu.upload("extents of lists", &flat)?;
+        let on_device = self.gpu.upload("extents of lists", &flat)?;
         let to = self.gpu.upload("places of new vectors", &places)?;
         let copy = Copy {
             n,
@@ -262,7 +262,7 @@ impl<R: Runtime> DeviceLists<R> {
         copy.launch(&self.gpu, None, Some(&to))?;
         let table = ranking.apply(self, &pool, &extents, &to)?;
         self.extents = extents;
-        self.placed = placed;
+        self.placed = on_device;
         self.pool = pool;
         self.table = table;
         self.len += n;

@@ -223,7 +223,6 @@ fn score_key(bits: u32) -> u32 {
 
 /// Writes one selected pair.
 #[cube]
-#[allow(clippy::too_many_arguments)]
 pub fn write(
     source: &Array<u32>,
     ids: &Array<u32>,
@@ -273,7 +272,6 @@ pub fn write(
 
 /// Keeps the k best in a queue in shared memory.
 #[cube(launch_unchecked, address_type = "dynamic")]
-#[allow(clippy::too_many_arguments)]
 fn by_queue(
     source: &Array<u32>,
     ids: &Array<u32>,
@@ -323,7 +321,6 @@ fn by_queue(
 /// Finds the k-th pair digit by digit (most significant first), collects what is not after it, and
 /// sorts that.
 #[cube(launch_unchecked, address_type = "dynamic")]
-#[allow(clippy::too_many_arguments)]
 fn by_radix(
     source: &Array<u32>,
     ids: &Array<u32>,
@@ -428,7 +425,6 @@ fn by_radix(
 /// The k-th pair of a row, or a pair between it and the next: everything not after it is among the
 /// k best. Eight digits of 8 bits, key first, then rank; stops once a digit settles it.
 #[cube]
-#[allow(clippy::too_many_arguments)]
 fn kth(
     source: &Array<u32>,
     row: usize,

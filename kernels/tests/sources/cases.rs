@@ -6,6 +6,7 @@ use burn_ivf_kernels::{
     device::{Facts, Gpu},
     group_tasks::group_on,
     list_scan::{DeviceProblem, Reads, scan_on},
+    means::means_on,
     rows::device::{Added, DeviceLists},
     select_k::{Labels, Output, Source, select_on},
 };
@@ -181,5 +182,10 @@ impl<T: Target> Cases<T> {
     fn grouping(&self) {
         self.say("group");
         group_on(&self.gpu, &self.buffer(), 1000, 100).unwrap();
+        for d in [3, 128] {
+            self.say("means");
+            let groups = (&[0, 1, 2, 0][..], &[0, 3, 4][..]);
+            means_on(&self.gpu, &self.buffer(), (3, d), groups, None).unwrap();
+        }
     }
 }

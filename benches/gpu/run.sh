@@ -1,0 +1,216 @@
+#!/usr/bin/env bash
+# Everything that needs an NVIDIA GPU, in one command, from binaries that benches/gpu/build.sh made:
+# the test suites, the seed workload on the harness, other libraries on the same card and vectors,
+# ids against f64, the gates. The card's settings are read, never changed.
+#
+#   run.sh [--dry-run] [--steps LIST] [--out FOLDER] [--bin FOLDER] [--append]
+#
+#   --steps   of kernels,suite,sweep,peers,agree (default: all, in this order)
+#   --out     results (default: $GPU_RESULTS, else ./gpu-results)
+#   --bin     binaries (default: the folder bin beside this script's)
+#   --append  keep the records in the results' folder, so that steps can be run in several calls
+#
+# Variables: PYTHON (python3), GPU_STEP_S (longest time of one command, 300), GPU_TEST_THREADS (1),
+# GPU_BACKENDS ("cuda cuda-raw"), GPU_PEERS (names of peers.py --only), GPU_SWEEP_ARGS and GPU_PEER_ARGS
+# (options added at the end). Wheels in the folder wheels beside bin are unpacked for this run.
+#
+# Exit code: 0 all ran and every gate is met; 1 a step failed; 2 nothing was run (no GPU, no NVRTC, no
+# binaries); 3 a gate is missed or was not measured.
+set -uo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+bin=$here/../bin
+out=${GPU_RESULTS:-./gpu-results}
+steps=kernels,suite,sweep,peers,agree
+dry=
+append=
+python=${PYTHON:-python3}
+step_s=${GPU_STEP_S:-300}
+read -ra backends <<< "${GPU_BACKENDS:-cuda cuda-raw}"
+read -ra sweep_args <<< "${GPU_SWEEP_ARGS:-}"
+read -ra peer_args <<< "${GPU_PEER_ARGS:-}"
+[ -z "${GPU_PEERS:-}" ] || peer_args=(--only "$GPU_PEERS" "${peer_args[@]}")
+
+stop() {
+    echo "run.sh: $*" >&2
+    exit 2
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+        --dry-run) dry=yes; shift; continue ;;
+        --append) append=yes; shift; continue ;;
+        --steps | --out | --bin) [ $# -ge 2 ] || stop "$1 needs a value" ;;
+        --help | -h) sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]}"; exit 0 ;;
+        *) stop "unknown option $1 (see --help)" ;;
+    esac
+    case $1 in
+        --steps) steps=$2 ;;
+        --out) out=$2 ;;
+        --bin) bin=$2 ;;
+    esac
+    shift 2
+done
+IFS=, read -ra wanted <<< "$steps"
+for step in "${wanted[@]}"; do
+    case $step in
+        kernels | suite | sweep | peers | agree) ;;
+        *) stop "no step '$step'; there are kernels, suite, sweep, peers, agree" ;;
+    esac
+done
+
+has() {
+    [[ ,$steps, == *,$1,* ]]
+}
+
+# What is there, before anything runs.
+if [ -z "$dry" ]; then
+    command -v "$python" > /dev/null || stop "no $python"
+    [ -x "$bin/sweep" ] || stop "no $bin/sweep: build it with benches/gpu/build.sh, or name its folder with --bin"
+    if has suite; then [ -x "$bin/cuda" ] || stop "no $bin/cuda (the suite)"; fi
+    scratch=$(mktemp -d) || stop "no temporary folder"
+    trap 'rm -rf "$scratch"' EXIT
+    exports=$("$python" "$here/cuda_env.py" "$scratch/cuda") || stop 'nothing was run (see the line above)'
+    eval "$exports"
+    mkdir -p "$out" || stop "cannot write to $out"
+    out=$(cd "$out" && pwd)
+    bin=$(cd "$bin" && pwd)
+else
+    scratch=SCRATCH
+fi
+results=$out/results.jsonl
+log=$out/log.txt
+data=$scratch/data
+failed=0
+
+# One JSON line of words NAME VALUE NAME VALUE ..
+note() {
+    [ -z "$dry" ] || return 0
+    "$python" -c 'import json, sys; w = sys.argv[1:]; print(json.dumps(dict(zip(w[::2], w[1::2]))))' "$@" >> "$results"
+}
+
+# step NAME COMMAND..: runs it with a time limit, its output shown and kept, its end noted.
+step() {
+    local name=$1 from=$SECONDS code
+    shift
+    if [ -n "$dry" ]; then
+        printf '%s:' "$name"
+        printf ' %q' timeout -k 10 "$step_s" "$@"
+        printf '\n'
+        return 0
+    fi
+    printf '\n=== %s\n' "$name" | tee -a "$log"
+    timeout -k 10 "$step_s" "$@" 2>&1 | tee -a "$log" > "$scratch/last"
+    code=${PIPESTATUS[0]}
+    grep -E '^test result|FAILED|panicked|error' "$scratch/last" | head -n 20
+    tail -n 12 "$scratch/last"
+    local said
+    said=$(grep -E '^test result' "$scratch/last" | tail -n 1)
+    note kind step name "$name" exit "$code" seconds $((SECONDS - from)) said "$said"
+    if [ "$code" != 0 ]; then
+        failed=1
+        [ "$code" != 124 ] || echo "$name: stopped after $step_s s"
+    fi
+    return "$code"
+}
+
+card() {
+    local fields=name,driver_version,memory.total,memory.used,clocks.sm,clocks.mem,clocks.max.sm,clocks.max.mem
+    fields+=,power.draw,power.limit,temperature.gpu,persistence_mode
+    if [ -n "$dry" ]; then
+        echo "card: nvidia-smi --query-gpu=$fields --format=csv,noheader"
+    elif command -v nvidia-smi > /dev/null; then
+        note kind clocks when "$1" fields "$fields" values "$(nvidia-smi --query-gpu=$fields --format=csv,noheader 2>&1 | head -n 8)"
+    else
+        note kind clocks when "$1" values 'no nvidia-smi here'
+    fi
+}
+
+environment() {
+    local built=unknown
+    [ ! -f "$here/../build-info.json" ] || built=$(tr -d '\n' < "$here/../build-info.json")
+    note kind environment nvrtc "$GPU_NVRTC" driver_cuda "$GPU_DRIVER_CUDA" built "$built" kernel "$(uname -sr)" \
+        cores "$(nproc)" python "$("$python" --version 2>&1)" \
+        torch "$("$python" -c 'import torch; print(torch.__version__, torch.cuda.get_device_name())' 2>&1 | tail -n 1)"
+}
+
+# Pure-Python peers that travelled along.
+wheels() {
+    compgen -G "$here/../wheels/*.whl" > /dev/null || return 0
+    step wheels "$python" -m pip install -q --no-index --no-deps --no-compile --target "$scratch/site" "$here"/../wheels/*.whl
+    export PYTHONPATH=$scratch/site${PYTHONPATH:+:$PYTHONPATH}
+}
+
+summary() {
+    [ -n "$dry" ] || "$python" "$here/report.py" "$out"
+}
+
+# The functions below are called by the name of their step.
+# shellcheck disable=SC2329
+kernels() {
+    local binary found=
+    for binary in "$bin"/kernels-*; do
+        [ -x "$binary" ] || continue
+        found=yes
+        step "kernels: ${binary##*/}" "$binary" --test-threads "${GPU_TEST_THREADS:-1}"
+    done
+    [ -n "$found" ] || echo "kernels: skipped, no binaries $bin/kernels-*"
+}
+
+# shellcheck disable=SC2329
+suite() {
+    step suite env BURN_IVF_REQUIRE_GPU=1 "$bin/cuda" --test-threads "${GPU_TEST_THREADS:-1}"
+}
+
+# The default of `sweep run` is the seed workload; it is written out here so that it stays what it is.
+# shellcheck disable=SC2329
+sweep() {
+    local backend input
+    for input in device host; do
+        for backend in "${backends[@]}"; do
+            step "sweep: $backend, queries on the $input" "$bin/sweep" run --backend "$backend" --input "$input" --explain \
+                --data normal --seed 1234 --nb 262144 --d 128 --metric l2 --train-n 20480 --nlist 512 --nprobe 32 --k 20 \
+                --nq 1,8,32,128,512,2048,19600 --warmup 3 --repeat 9 --cell-s 20 --out "$results" "${sweep_args[@]}"
+        done
+    done
+}
+
+# shellcheck disable=SC2329
+vectors() {
+    [ -f "$data/queries.npy" ] || step 'vectors of the seed workload' "$bin/sweep" data --data normal --seed 1234 \
+        --nb 262144 --d 128 --nq 19600 --out "$data"
+}
+
+# shellcheck disable=SC2329
+peers() {
+    vectors && step peers "$python" "$here/peers.py" --dir "$data" --out "$results" \
+        --nq 1,8,32,128,512,2048,19600 --nprobe 32 --k 20 --nlist 512 --train-n 20480 "${peer_args[@]}"
+}
+
+# shellcheck disable=SC2329
+agree() {
+    local backend
+    vectors || return 1
+    for backend in "${backends[@]}"; do
+        step "agree: $backend" "$python" "$here/agree.py" --dir "$data" --sweep "$bin/sweep" --backend "$backend" --out "$results"
+    done
+}
+
+if [ -z "$dry" ]; then
+    [ -n "$append" ] || rm -f "$results" "$log" "$out/report.md" "$out/gates.jsonl" "$out"/results.env-*.json
+    environment
+fi
+card before
+wheels
+for step in "${wanted[@]}"; do
+    "$step"
+    card "after $step"
+    summary > /dev/null # so that a run that is cut short leaves one too
+done
+
+[ -z "$dry" ] || exit 0
+printf '\n=== gates (all of it: %s)\n' "$out/report.md"
+summary
+gates=$?
+[ "$failed" = 0 ] || { echo 'a step failed: see above'; exit 1; }
+exit "$gates"

@@ -8,7 +8,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod cover;
+mod fuzz;
 mod grouping;
+mod hostile;
 mod lists;
 mod scans;
 mod selection;

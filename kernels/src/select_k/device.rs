@@ -118,7 +118,9 @@ impl SelectedOnDevice {
         };
         let dim = CubeDim::new_1d(print.units as u32);
         let end = (first + rows) * k;
-        let address = gpu.address("candidates of a selection", (rows * n * 2).max(end * words))?;
+        let scratch = rows.saturating_mul(2 * k.next_power_of_two().max(2));
+        let elements = (rows * n * 2).max(end * words).max(scratch);
+        let address = gpu.address("candidates of a selection", elements)?;
         let source = array(input, rows * n * width);
         let values = array(&self.values, end);
         let found = array(&self.labels, end * words);

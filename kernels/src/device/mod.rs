@@ -14,7 +14,10 @@
 
 pub(crate) mod claim;
 pub(crate) mod distance;
+mod home;
 pub(crate) mod queue;
+
+pub(crate) use home::Home;
 
 use crate::KernelError;
 use core::cell::Cell;
@@ -69,7 +72,8 @@ impl Facts {
         let hardware = &properties.hardware;
         let planes = properties.features.plane.contains(Plane::Ops) && hardware.plane_size_min >= 4;
         Self {
-            units: hardware.max_units_per_cube.min(hardware.max_cube_dim.0),
+            // Whole groups of lanes.
+            units: hardware.max_units_per_cube.min(hardware.max_cube_dim.0) & !3,
             shared: hardware.max_shared_memory_size,
             buffer: usize::try_from(properties.memory.max_page_size).unwrap_or(usize::MAX),
             lanes: if planes { 4 } else { 1 },

@@ -40,7 +40,7 @@ const FLAGS: usize = 16;
 impl Blueprint {
     /// For `k` and rows of `padded` components.
     pub fn new(facts: &Facts, metric: Metric, padded: usize, k: usize, names: Names) -> Self {
-        let units = facts.units.min(128) as usize;
+        let units = (facts.units.min(128) / facts.lanes * facts.lanes) as usize;
         let wanted = Sizes::new(k, units, units);
         let queued = k <= select_k::QUEUE_K && wanted.bytes() + FLAGS <= facts.shared;
         let (queue, taken) = if queued {
@@ -52,7 +52,8 @@ impl Blueprint {
             compare: Compare::new(metric, padded, facts.lanes),
             queued,
             queue,
-            keep: taken + padded * 4 + FLAGS <= facts.shared,
+            // Within 48 KiB, so that several cubes share a multiprocessor that has more.
+            keep: taken + padded * 4 + FLAGS <= facts.shared.min(48 << 10),
             names,
             // `units` rows between two looks at the queue.
             turns: facts.lanes as usize,
@@ -86,19 +87,40 @@ const ROWS_PER_CUBE: usize = 256;
 /// Origin: heuristic, 4 cubes of 128 units; not measured on a GPU.
 const CUBES_PER_PROCESSOR: usize = 4;
 
+/// Rows compared by one launch at most.
+///
+/// Origin: about 0.1 s of a small GPU at d = 128, where desktop drivers end a kernel after 2 s; not
+/// measured.
+const ROWS_PER_LAUNCH: usize = 1 << 32;
+
 impl Cut {
     /// For `nq` queries that each compare about `rows` rows and keep k pairs per cube, within
     /// `workspace` bytes.
     pub fn queued(facts: &Facts, nq: usize, rows: usize, k: usize, workspace: usize) -> Self {
         let pairs = workspace.min(facts.buffer) / 8;
         let splits = splits(facts, nq, rows).clamp(1, (pairs / k).max(1));
-        Self::of(pairs, nq, splits, splits * k)
+        Self::of(pairs, nq, splits, splits * k).bounded(rows)
     }
 
     /// For `nq` queries whose `rows` keys at most are all written down.
-    pub fn written(facts: &Facts, nq: usize, rows: usize, workspace: usize) -> Self {
+    pub fn written(facts: &Facts, nq: usize, rows: usize, k: usize, workspace: usize) -> Self {
+        // The selection sorts up to k pairs beside them, in a buffer of its own.
+        let sorted = k.min(rows.max(1)).next_power_of_two();
         let pairs = workspace.min(facts.buffer) / 8;
-        Self::of(pairs, nq, splits(facts, nq, rows), rows.max(1))
+        let width = rows.max(1);
+        let cut = Self::of(
+            pairs * width / (width + sorted),
+            nq,
+            splits(facts, nq, rows),
+            width,
+        );
+        cut.bounded(rows)
+    }
+
+    /// No launch longer than a driver's watchdog allows.
+    fn bounded(mut self, rows: usize) -> Self {
+        self.queries = self.queries.min((ROWS_PER_LAUNCH / rows.max(1)).max(1));
+        self
     }
 
     fn of(pairs: usize, nq: usize, splits: usize, width: usize) -> Self {
@@ -144,7 +166,7 @@ mod tests {
         assert!(cut.queries * cut.width * 8 <= 1 << 20, "{cut:?}");
         let one = Cut::queued(&H200, 1, 1 << 20, 256, 64 << 10);
         assert_eq!((one.queries, one.splits), (1, 32));
-        let all = Cut::written(&H200, 100, 1 << 20, 64 << 10);
+        let all = Cut::written(&H200, 100, 1 << 20, 300, 64 << 10);
         assert_eq!((all.queries, all.width), (1, 1 << 20));
     }
 

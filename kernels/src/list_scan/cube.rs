@@ -75,7 +75,7 @@ pub(super) fn keep_best<N: Size>(
     claim::vectors::<N>(&mut kept);
     claim::counters(&flags);
     queue.clear(print.queue);
-    let mut walk = Walk::new(&part, at.query);
+    let mut walk = Walk::new(&part, at.query, ranks.len() as u32);
     let total = candidates::<N>(queries, &mut kept, &flags, placed, named, &walk, print);
     let from = slice_start(total, at.split, part.splits);
     let to = slice_start(total, at.split + 1u32, part.splits);
@@ -132,7 +132,7 @@ pub(super) fn write_keys<N: Size>(
     let flags = SharedMemory::<Atomic<u32>>::new(2usize);
     claim::vectors::<N>(&mut kept);
     claim::counters(&flags);
-    let mut walk = Walk::new(&part, at.query);
+    let mut walk = Walk::new(&part, at.query, ranks.len() as u32);
     let total = candidates::<N>(queries, &mut kept, &flags, placed, named, &walk, print);
     let from = slice_start(part.width, at.split, part.splits);
     let to = slice_start(part.width, at.split + 1u32, part.splits);
@@ -187,6 +187,8 @@ fn row_key<N: Size>(
 #[derive(CubeType)]
 struct Walk {
     query: u32,
+    /// Rows in memory.
+    rows: u32,
     /// Where the query's names start, and how many there are.
     names: usize,
     count: u32,
@@ -201,9 +203,10 @@ struct Walk {
 
 #[cube]
 impl Walk {
-    fn new(part: &PartArgs, query: u32) -> Walk {
+    fn new(part: &PartArgs, query: u32, rows: u32) -> Walk {
         Walk {
             query,
+            rows,
             names: query as usize * part.per_query as usize,
             count: part.per_query,
             probe: 0u32.runtime(),
@@ -226,9 +229,13 @@ impl Walk {
         if candidate < to {
             if comptime!(print.names == Names::Rows) {
                 position = named[self.names + candidate as usize];
+                // A row that is not there is a gap.
+                if position >= self.rows {
+                    position = u32::MAX;
+                }
             } else {
                 while candidate >= self.end {
-                    let list = list_at(named, self.names + self.probe as usize, print);
+                    let list = list_at(named, self.names + self.probe as usize, placed, print);
                     self.before = self.end;
                     if list != u32::MAX {
                         self.start = placed[list as usize * 2];
@@ -244,10 +251,19 @@ impl Walk {
 }
 
 #[cube]
-fn list_at(named: &Array<u32>, at: usize, #[comptime] print: Blueprint) -> u32 {
+fn list_at(
+    named: &Array<u32>,
+    at: usize,
+    placed: &Array<u32>,
+    #[comptime] print: Blueprint,
+) -> u32 {
     let mut list = 0u32.runtime();
     if comptime!(print.names == Names::Lists) {
         list = named[at];
+        // A list that does not exist is not read.
+        if list as usize >= placed.len() / 2 {
+            list = u32::MAX;
+        }
     }
     list
 }
@@ -275,7 +291,7 @@ fn candidates<N: Size>(
         let mut mine = 0u32.runtime();
         let mut i = UNIT_POS;
         while i < walk.count {
-            let list = list_at(named, walk.names + i as usize, print);
+            let list = list_at(named, walk.names + i as usize, placed, print);
             if list != u32::MAX {
                 mine += placed[list as usize * 2 + 1];
             }

@@ -17,7 +17,7 @@ use crate::{
     KernelError, Metric, check_len,
     device::{VECTOR, array},
     nearest_centroid,
-    rows::device::{DeviceLists, pad_queries},
+    rows::{copy::pad_queries, device::DeviceLists},
     select_k::{Output, SelectedOnDevice, Source},
 };
 use cubecl::{prelude::*, server::Handle};
@@ -73,14 +73,41 @@ pub fn scan_on<R: Runtime>(
     if matches!(reads, Reads::All) {
         check_len("lists of an exhaustive search", 1, lists.nlist())?;
     }
-    let labels = lists.labels();
-    let answer = SelectedOnDevice::empty(gpu, nq, k, &labels)?;
     if nq == 0 {
-        return Ok(answer);
+        return SelectedOnDevice::empty(gpu, nq, k, &lists.labels());
     }
     if lists.is_empty() {
         return Err(KernelError::Empty);
     }
+    let queries = (problem.queries, nq * lists.d());
+    let home = lists.home();
+    match reads {
+        Reads::All => home.run(gpu, [queries], |[queries]| at_home(problem, queries, reads)),
+        Reads::Lists(named, n) => home.run(gpu, [queries, (named, nq * n)], |[queries, named]| {
+            at_home(problem, queries, Reads::Lists(named, n))
+        }),
+        Reads::Rows(named, n) => home.run(gpu, [queries, (named, nq * n)], |[queries, named]| {
+            at_home(problem, queries, Reads::Rows(named, n))
+        }),
+    }
+}
+
+/// [`scan_on`] in the queue of the lists, for at least one query and row; and a buffer that the last
+/// kernel writes.
+fn at_home<R: Runtime>(
+    problem: &DeviceProblem<'_, R>,
+    queries: &Handle,
+    reads: Reads<'_>,
+) -> Result<(SelectedOnDevice, Handle), KernelError> {
+    let problem = &DeviceProblem {
+        queries,
+        ..*problem
+    };
+    let lists = problem.lists;
+    let gpu = lists.gpu();
+    let (nq, k) = (problem.nq, problem.k);
+    let labels = lists.labels();
+    let answer = SelectedOnDevice::empty(gpu, nq, k, &labels)?;
     let queries = pad_queries(gpu, problem.queries, nq, lists.d())?;
     let output = match problem.metric {
         Metric::L2 => Output::L2,
@@ -88,7 +115,7 @@ pub fn scan_on<R: Runtime>(
     };
     if matches!(reads, Reads::All) && nearest_centroid::fits(problem) {
         nearest_centroid::nearest_on(problem, &queries, output, &labels, &answer)?;
-        return Ok(answer);
+        return Ok((answer.clone(), answer.values));
     }
     let facts = gpu.facts();
     let names = match reads {
@@ -100,7 +127,7 @@ pub fn scan_on<R: Runtime>(
     let cut = if print.queued {
         Cut::queued(&facts, nq, usual_rows(lists, reads), k, problem.workspace)
     } else {
-        Cut::written(&facts, nq, most_rows(lists, reads), problem.workspace)
+        Cut::written(&facts, nq, most_rows(lists, reads), k, problem.workspace)
     };
     for first in (0..nq).step_by(cut.queries) {
         let count = cut.queries.min(nq - first);
@@ -120,7 +147,7 @@ pub fn scan_on<R: Runtime>(
             &labels,
         )?;
     }
-    Ok(answer)
+    Ok((answer.clone(), answer.values))
 }
 
 /// Rows one query reads at most.

@@ -3,7 +3,7 @@
 use crate::{
     KernelError, Metric,
     device::{
-        array, claim,
+        Facts, array, claim,
         distance::{Compare, fold, halves, scaled, step},
         queue::{before, is_special, key_bits},
     },
@@ -27,11 +27,16 @@ struct Blueprint {
 /// Origin: heuristic, not measured on a GPU.
 const SMALL_LIST: usize = 8192;
 
+/// Units of a cube: whole groups of lanes.
+fn units(facts: &Facts) -> usize {
+    (facts.units.min(128) / facts.lanes * facts.lanes) as usize
+}
+
 /// Queries of a cube: what registers and shared memory hold; `None` if not even one fits.
 fn block<R: Runtime>(problem: &DeviceProblem<'_, R>) -> Option<usize> {
     let facts = problem.lists.gpu().facts();
     let query = problem.lists.padded() * 4 + 4;
-    let groups = facts.units.min(128) as usize / facts.lanes as usize;
+    let groups = units(&facts) / facts.lanes as usize;
     // A row's 16 partial sums per query lie in one unit or in four.
     let most: usize = if facts.lanes == 4 { 8 } else { 2 };
     (0..=most.ilog2())
@@ -78,7 +83,7 @@ pub(crate) fn nearest_on<R: Runtime>(
     };
     let print = Blueprint {
         compare: Compare::new(problem.metric, lists.padded(), facts.lanes),
-        units: facts.units.min(128) as usize,
+        units: units(&facts),
         block: block(problem).unwrap_or(1),
         how: Select {
             scores: false,

@@ -10,15 +10,17 @@
 //! get the next ranks; others rank everything anew.
 //!
 //! **Snapshots.** A clone shares the buffers. Appending writes only to rows no extent has held
-//! before, and only when no clone shares them and they belong to this thread's queue; otherwise it
-//! copies first. Searches that are queued keep the extents they were given.
+//! before, and only when no clone shares them; otherwise it copies first. Whatever thread calls, all
+//! kernels of an index and its clones run in one queue ([`Home`]), so a search that is queued sees the
+//! index as it was.
 
+use super::copy::{Copy, padded};
 use crate::{
     KernelError,
-    device::{Gpu, VECTOR, array},
+    device::{Gpu, Home, array},
     select_k::Labels,
 };
-use cubecl::{prelude::*, server::Handle, stream_id::StreamId};
+use cubecl::{prelude::*, server::Handle};
 use std::sync::Arc;
 
 /// Where a list lies.
@@ -53,6 +55,7 @@ struct Table {
 #[derive(Debug)]
 pub struct DeviceLists<R: Runtime> {
     gpu: Gpu<R>,
+    home: Home,
     d: usize,
     extents: Vec<Extent>,
     /// (start, length) of every list, on the device.
@@ -108,6 +111,7 @@ impl<R: Runtime> DeviceLists<R> {
         };
         Self {
             gpu: gpu.clone(),
+            home: Home::here(),
             d,
             extents: vec![Extent::default(); nlist],
             placed: word(),
@@ -122,6 +126,11 @@ impl<R: Runtime> DeviceLists<R> {
     /// The device.
     pub fn gpu(&self) -> &Gpu<R> {
         &self.gpu
+    }
+
+    /// The queue of all kernels of these lists.
+    pub(crate) fn home(&self) -> Home {
+        self.home
     }
 
     /// Components of a vector.
@@ -201,6 +210,13 @@ impl<R: Runtime> DeviceLists<R> {
     /// # Errors
     /// [`KernelError::Buffer`] when the device cannot hold them.
     pub fn gather(&self, positions: &[u32]) -> Result<Handle, KernelError> {
+        self.home.run(&self.gpu, [], |[]| {
+            let out = self.gather_at_home(positions)?;
+            Ok((out.clone(), out))
+        })
+    }
+
+    fn gather_at_home(&self, positions: &[u32]) -> Result<Handle, KernelError> {
         let n = positions.len();
         let out = self
             .gpu
@@ -227,10 +243,24 @@ impl<R: Runtime> DeviceLists<R> {
         added: &Added<'_>,
         held: impl Fn(usize, usize) -> i64,
     ) -> Result<(), KernelError> {
-        let n = added.lists.len();
-        if n == 0 {
+        if added.lists.is_empty() {
             return Ok(());
         }
+        let (gpu, home) = (self.gpu.clone(), self.home);
+        let words = added.lists.len() * self.d;
+        home.run(&gpu, [(added.rows, words)], |[rows]| {
+            let added = Added { rows, ..*added };
+            self.append_at_home(&added, held)?;
+            Ok(((), self.placed.clone()))
+        })
+    }
+
+    fn append_at_home(
+        &mut self,
+        added: &Added<'_>,
+        held: impl Fn(usize, usize) -> i64,
+    ) -> Result<(), KernelError> {
+        let n = added.lists.len();
         let mut lens: Vec<usize> = self.extents.iter().map(|e| e.len).collect();
         for &list in added.lists {
             lens[list as usize] += 1;
@@ -287,8 +317,7 @@ impl<R: Runtime> DeviceLists<R> {
             used += room;
         }
         // One count is this list's own.
-        let own =
-            Arc::strong_count(&self.pool) == 1 && self.pool.rows.stream == StreamId::current();
+        let own = Arc::strong_count(&self.pool) == 1;
         if own && used <= self.pool.capacity {
             let moved = self.moves(&extents, &outgrown);
             self.relocate(&self.pool, &moved)?;
@@ -300,19 +329,30 @@ impl<R: Runtime> DeviceLists<R> {
             };
             return Ok((Arc::new(pool), extents));
         }
-        // The first rows lie close together; lists that grow get slack, and all of them a free end.
-        let first = self.len == 0;
-        let mut start = 0;
-        for (extent, &len) in extents.iter_mut().zip(lens) {
-            let room = if first { len } else { with_slack(len) };
-            *extent = Extent {
-                start,
-                room,
-                len: extent.len,
-            };
-            start += room;
+        // The first rows lie close together; lists that grow get slack, and all of them a free end,
+        // unless only without them everything fits.
+        let most = (self.gpu.facts().buffer / (4 * self.padded())).min(u32::MAX as usize - 1);
+        let mut place = |slack: fn(usize) -> usize| {
+            let mut start = 0;
+            for (extent, &len) in extents.iter_mut().zip(lens) {
+                let room = slack(len);
+                let len = extent.len;
+                *extent = Extent { start, len, room };
+                start += room;
+            }
+            start
+        };
+        let exact: fn(usize) -> usize = |len| len;
+        let mut start = place(if self.len == 0 { exact } else { with_slack });
+        let mut capacity = if self.len == 0 {
+            start
+        } else {
+            start + start / 8
+        };
+        if capacity > most {
+            start = place(exact);
+            capacity = start;
         }
-        let capacity = if first { start } else { start + start / 8 };
         let mut pool = Pool::new(&self.gpu, self.padded(), capacity)?;
         pool.used = start;
         let all: Vec<usize> = (0..lens.len()).collect();
@@ -472,7 +512,7 @@ impl Ranking {
             })));
         }
         copy.launch(&lists.gpu, None, Some(to))?;
-        let own = Arc::strong_count(table) == 1 && table.ids.stream == StreamId::current();
+        let own = Arc::strong_count(table) == 1;
         let grown;
         let target = if own && total <= table.capacity {
             table.clone()
@@ -526,11 +566,6 @@ impl Pool {
     }
 }
 
-/// Components of a row in memory.
-fn padded(d: usize) -> usize {
-    d.next_multiple_of(VECTOR)
-}
-
 /// Room for a list that grows: a quarter more.
 fn with_slack(len: usize) -> usize {
     len + len / 4 + usize::from(len > 0)
@@ -540,148 +575,4 @@ fn with_slack(len: usize) -> usize {
 fn id_words(ids: impl Iterator<Item = i64>, words: usize) -> Vec<u32> {
     ids.flat_map(|id| [id as u32, (id >> 32) as u32].into_iter().take(words))
         .collect()
-}
-
-/// Queries `[nq, d]` as rows of `padded` components: themselves where they are.
-pub(crate) fn pad_queries<R: Runtime>(
-    gpu: &Gpu<R>,
-    queries: &Handle,
-    nq: usize,
-    d: usize,
-) -> Result<Handle, KernelError> {
-    if d.is_multiple_of(VECTOR) {
-        return Ok(queries.clone());
-    }
-    let padded = padded(d);
-    let out = gpu.empty("padded queries", nq.saturating_mul(padded))?;
-    let copy = Copy {
-        n: nq,
-        width: padded,
-        source: (queries, nq * d, d),
-        target: (&out, nq * padded, padded),
-        filled: d,
-    };
-    copy.launch(gpu, None, None)?;
-    Ok(out)
-}
-
-/// A copy of `n` rows of 32-bit words, from row to row.
-struct Copy<'a> {
-    n: usize,
-    /// Words written per row, the first `filled` from the source, the rest zero.
-    width: usize,
-    filled: usize,
-    /// Buffer, its length, words from one row to the next.
-    source: (&'a Handle, usize, usize),
-    target: (&'a Handle, usize, usize),
-}
-
-impl Copy<'_> {
-    /// Launches it: from rows `from` (else 0, 1, ..) to rows `to` (else 0, 1, ..).
-    fn launch<R: Runtime>(
-        &self,
-        gpu: &Gpu<R>,
-        from: Option<&Handle>,
-        to: Option<&Handle>,
-    ) -> Result<(), KernelError> {
-        let (source, source_len, source_stride) = self.source;
-        let (target, target_len, target_stride) = self.target;
-        let fits = |v: usize| v.is_multiple_of(VECTOR);
-        let vector = if fits(self.width)
-            && fits(self.filled)
-            && fits(source_stride)
-            && fits(target_stride)
-        {
-            VECTOR
-        } else {
-            1
-        };
-        let elements = source_len.max(target_len).max(self.n * self.width);
-        let address = gpu.address("a copy of vectors", elements)?;
-        let units = gpu.facts().units.min(256);
-        let items = self.n * self.width / vector;
-        let strides = StridesLaunch::new(
-            self.n as u32,
-            (self.width / vector) as u32,
-            (self.filled / vector) as u32,
-            (source_stride / vector) as u32,
-            (target_stride / vector) as u32,
-        );
-        // No cubes than a few per unit of work; each unit strides over what is left.
-        let cubes = items.div_ceil(units as usize).clamp(1, 1 << 16);
-        let how = How {
-            from: from.is_some(),
-            to: to.is_some(),
-        };
-        // Not read where there are none; any buffer will do.
-        let from = from.map_or_else(|| array(source, 1), |h| array(h, self.n));
-        let to = to.map_or_else(|| array(source, 1), |h| array(h, self.n));
-        // SAFETY: items end at n rows of width; `from` and `to` name rows of the two buffers, whose
-        // lengths are passed.
-        unsafe {
-            copy_rows::launch_unchecked::<R>(
-                gpu.client(),
-                gpu.grid(cubes),
-                CubeDim::new_1d(units),
-                address,
-                vector,
-                array(source, source_len),
-                array(target, target_len),
-                from,
-                to,
-                strides,
-                how,
-            );
-        }
-        Ok(())
-    }
-}
-
-/// Sizes of a copy, in vectors.
-#[derive(CubeLaunch, CubeType, Clone, Copy)]
-struct Strides {
-    n: u32,
-    width: u32,
-    filled: u32,
-    source: u32,
-    target: u32,
-}
-
-/// Which rows are named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct How {
-    from: bool,
-    to: bool,
-}
-
-#[cube(launch_unchecked, address_type = "dynamic")]
-fn copy_rows<N: Size>(
-    source: &Array<Vector<u32, N>>,
-    target: &mut Array<Vector<u32, N>>,
-    from: &Array<u32>,
-    to: &Array<u32>,
-    strides: Strides,
-    #[comptime] how: How,
-) {
-    let width = strides.width as usize;
-    let items = strides.n as usize * width;
-    let mut item = ABSOLUTE_POS;
-    while item < items {
-        let row = item / width;
-        let at = item - row * width;
-        let mut source_row = row;
-        if comptime!(how.from) {
-            source_row = from[row] as usize;
-        }
-        let mut target_row = row;
-        if comptime!(how.to) {
-            target_row = to[row] as usize;
-        }
-        let mut word = Vector::<u32, N>::new(0u32);
-        if at < strides.filled as usize {
-            word = source[source_row * strides.source as usize + at];
-        }
-        target[target_row * strides.target as usize + at] = word;
-        item += CUBE_COUNT * CUBE_DIM as usize;
-    }
 }

@@ -14,6 +14,8 @@
 //! largest length and the largest rounding error of the filter (`bound.rs`).
 
 #[cfg(feature = "cube")]
+pub(crate) mod copy;
+#[cfg(feature = "cube")]
 pub mod device;
 pub(crate) mod planes;
 

@@ -9,6 +9,8 @@
 mod blueprint;
 mod cpu;
 #[cfg(feature = "cube")]
+mod cube;
+#[cfg(feature = "cube")]
 mod device;
 pub mod reference;
 
@@ -16,7 +18,7 @@ pub use cpu::select;
 #[cfg(feature = "cube")]
 pub(crate) use {
     blueprint::Select,
-    device::{Pair, write},
+    cube::{Pair, write},
 };
 #[cfg(feature = "cube")]
 pub use {

@@ -98,7 +98,9 @@ impl Model {
     fn check(&self, client: &Client, rng: &mut Rng, gpu: &Gpu<WgpuRuntime>) {
         let (d, nlist) = (self.lists.d(), self.rows.len());
         let nq = rng.pick(&[1, 2, 5, 9, 40]);
-        let k = rng.pick(&[1, 1, 2, 3, 10, 16, 17, 33, 64, 65, 100, 256, 257, 300, 1025, 6000]);
+        let k = rng.pick(&[
+            1, 1, 2, 3, 10, 16, 17, 33, 64, 65, 100, 256, 257, 300, 1025, 6000,
+        ]);
         let metric = rng.pick(&Metric::ALL);
         let workspace = rng.pick(&[8, 4096, 1 << 16, 1 << 28]);
         let mut queries: Vec<f32> = (0..nq * d).map(|_| rng.below(7) as f32 - 3.0).collect();
@@ -218,7 +220,11 @@ fn whatever_comes_is_found_exactly() {
         let gpu = Gpu::with(&client, facts);
         let d = rng.pick(&[1, 2, 3, 4, 5, 8, 13, 16, 17, 31, 64, 100, 300, 2000]);
         let words = rng.below(3);
-        let nlist = if words == 0 { 1 } else { rng.pick(&[1, 2, 7, 30]) };
+        let nlist = if words == 0 {
+            1
+        } else {
+            rng.pick(&[1, 2, 7, 30])
+        };
         let spread = rng.pick(&[0, 1, 3]);
         let mut model = Model {
             lists: DeviceLists::new(&gpu, d, nlist, words),

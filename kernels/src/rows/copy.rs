@@ -1,0 +1,156 @@
+//! Copying rows of 32-bit words within a device: appending, growing, gathering, padding.
+
+use crate::{
+    KernelError,
+    device::{Gpu, VECTOR, array},
+};
+use cubecl::{prelude::*, server::Handle};
+
+/// Components of a row in memory.
+pub(crate) fn padded(d: usize) -> usize {
+    d.next_multiple_of(VECTOR)
+}
+
+/// Queries `[nq, d]` as rows of `padded` components: themselves where they are.
+pub(crate) fn pad_queries<R: Runtime>(
+    gpu: &Gpu<R>,
+    queries: &Handle,
+    nq: usize,
+    d: usize,
+) -> Result<Handle, KernelError> {
+    if d.is_multiple_of(VECTOR) {
+        return Ok(queries.clone());
+    }
+    let padded = padded(d);
+    let out = gpu.empty("padded queries", nq.saturating_mul(padded))?;
+    let copy = Copy {
+        n: nq,
+        width: padded,
+        source: (queries, nq * d, d),
+        target: (&out, nq * padded, padded),
+        filled: d,
+    };
+    copy.launch(gpu, None, None)?;
+    Ok(out)
+}
+
+/// A copy of `n` rows of 32-bit words, from row to row.
+pub(crate) struct Copy<'a> {
+    pub n: usize,
+    /// Words written per row, the first `filled` from the source, the rest zero.
+    pub width: usize,
+    pub filled: usize,
+    /// Buffer, its length, words from one row to the next.
+    pub source: (&'a Handle, usize, usize),
+    pub target: (&'a Handle, usize, usize),
+}
+
+impl Copy<'_> {
+    /// Launches it: from rows `from` (else 0, 1, ..) to rows `to` (else 0, 1, ..).
+    pub fn launch<R: Runtime>(
+        &self,
+        gpu: &Gpu<R>,
+        from: Option<&Handle>,
+        to: Option<&Handle>,
+    ) -> Result<(), KernelError> {
+        let (source, source_len, source_stride) = self.source;
+        let (target, target_len, target_stride) = self.target;
+        let fits = |v: usize| v.is_multiple_of(VECTOR);
+        let vector = if fits(self.width)
+            && fits(self.filled)
+            && fits(source_stride)
+            && fits(target_stride)
+        {
+            VECTOR
+        } else {
+            1
+        };
+        let elements = source_len.max(target_len).max(self.n * self.width);
+        let address = gpu.address("a copy of vectors", elements)?;
+        let units = gpu.facts().units.min(256);
+        let items = self.n * self.width / vector;
+        let strides = StridesLaunch::new(
+            self.n as u32,
+            (self.width / vector) as u32,
+            (self.filled / vector) as u32,
+            (source_stride / vector) as u32,
+            (target_stride / vector) as u32,
+        );
+        // No cubes than a few per unit of work; each unit strides over what is left.
+        let cubes = items.div_ceil(units as usize).clamp(1, 1 << 16);
+        let how = How {
+            from: from.is_some(),
+            to: to.is_some(),
+        };
+        // Not read where there are none; any buffer will do.
+        let from = from.map_or_else(|| array(source, 1), |h| array(h, self.n));
+        let to = to.map_or_else(|| array(source, 1), |h| array(h, self.n));
+        // SAFETY: items end at n rows of width; `from` and `to` name rows of the two buffers, whose
+        // lengths are passed.
+        unsafe {
+            copy_rows::launch_unchecked::<R>(
+                gpu.client(),
+                gpu.grid(cubes),
+                CubeDim::new_1d(units),
+                address,
+                vector,
+                array(source, source_len),
+                array(target, target_len),
+                from,
+                to,
+                strides,
+                how,
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Sizes of a copy, in vectors.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+struct Strides {
+    n: u32,
+    width: u32,
+    filled: u32,
+    source: u32,
+    target: u32,
+}
+
+/// Which rows are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct How {
+    from: bool,
+    to: bool,
+}
+
+#[cube(launch_unchecked, address_type = "dynamic")]
+fn copy_rows<N: Size>(
+    source: &Array<Vector<u32, N>>,
+    target: &mut Array<Vector<u32, N>>,
+    from: &Array<u32>,
+    to: &Array<u32>,
+    strides: Strides,
+    #[comptime] how: How,
+) {
+    let width = strides.width as usize;
+    let items = strides.n as usize * width;
+    let mut item = ABSOLUTE_POS;
+    while item < items {
+        let row = item / width;
+        let at = item - row * width;
+        let mut source_row = row;
+        if comptime!(how.from) {
+            source_row = from[row] as usize;
+        }
+        let mut target_row = row;
+        if comptime!(how.to) {
+            target_row = to[row] as usize;
+        }
+        let mut word = Vector::<u32, N>::new(0u32);
+        if at < strides.filled as usize {
+            word = source[source_row * strides.source as usize + at];
+        }
+        target[target_row * strides.target as usize + at] = word;
+        item += CUBE_COUNT * CUBE_DIM as usize;
+    }
+}

@@ -3,20 +3,19 @@
 //!
 //! `BURN_IVF_FUZZ_SECONDS` (default 5) and `BURN_IVF_FUZZ_SEED`.
 
-use super::support::{Client, Rng, client, download, poison, upload};
+use super::support::{Client, Device, Rng, client, download, poison, upload};
 use burn_ivf_kernels::{
     Metric,
     device::{Facts, Gpu},
     list_scan::{DeviceProblem, Reads, SKIP, scan_on},
     rows::device::{Added, DeviceLists},
 };
-use cubecl::wgpu::WgpuRuntime;
 use std::time::{Duration, Instant};
 
 /// Lists on the device beside plain ones, of small whole numbers.
 #[derive(Clone)]
 struct Model {
-    lists: DeviceLists<WgpuRuntime>,
+    lists: DeviceLists<Device>,
     rows: Vec<Vec<Vec<f32>>>,
     ids: Vec<Vec<i64>>,
     words: usize,
@@ -95,7 +94,7 @@ impl Model {
         (values, labels)
     }
 
-    fn check(&self, client: &Client, rng: &mut Rng, gpu: &Gpu<WgpuRuntime>) {
+    fn check(&self, client: &Client, rng: &mut Rng, gpu: &Gpu<Device>) {
         let (d, nlist) = (self.lists.d(), self.rows.len());
         let nq = rng.pick(&[1, 2, 5, 9, 40]);
         let k = rng.pick(&[

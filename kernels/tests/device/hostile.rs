@@ -1,16 +1,15 @@
 //! What lies between threads, and at the edges of buffers.
 
-use super::support::{Client, client, download, upload};
+use super::support::{Client, Device, client, download, upload};
 use burn_ivf_kernels::{
     Metric,
     device::{Facts, Gpu},
     list_scan::{DeviceProblem, Reads, scan_on},
     rows::device::{Added, DeviceLists},
 };
-use cubecl::wgpu::WgpuRuntime;
 use std::sync::{Arc, RwLock, mpsc::channel};
 
-type Lists = DeviceLists<WgpuRuntime>;
+type Lists = DeviceLists<Device>;
 
 fn append(lists: &mut Lists, client: &Client, ids: &[i64], held: &[i64]) {
     let d = lists.d();

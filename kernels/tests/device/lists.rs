@@ -1,23 +1,22 @@
 //! Inverted lists on the device: rows come back bit for bit, clones are snapshots.
 
-use super::support::{Client, Rng, client, download, guises, upload};
+use super::support::{Client, Device, Rng, client, download, guises, upload};
 use burn_ivf_kernels::{
     KernelError,
     device::{Facts, Gpu},
     rows::device::{Added, DeviceLists},
 };
-use cubecl::wgpu::WgpuRuntime;
 
 /// Lists on the device beside plain ones.
 #[derive(Clone)]
 struct Model {
-    lists: DeviceLists<WgpuRuntime>,
+    lists: DeviceLists<Device>,
     rows: Vec<Vec<Vec<f32>>>,
     ids: Vec<Vec<i64>>,
 }
 
 impl Model {
-    fn new(gpu: &Gpu<WgpuRuntime>, d: usize, nlist: usize) -> Self {
+    fn new(gpu: &Gpu<Device>, d: usize, nlist: usize) -> Self {
         Self {
             lists: DeviceLists::new(gpu, d, nlist, 2),
             rows: vec![vec![]; nlist],

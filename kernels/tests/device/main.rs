@@ -1,10 +1,10 @@
-//! The GPU kernels, on whatever wgpu device there is (a software one will do): every answer against
-//! the CPU kernels and plain f64 sums.
+//! The GPU kernels, on whatever device there is (a software one will do): every answer against the
+//! CPU kernels and plain f64 sums.
 //!
 //! Inputs differ from call to call, and freed buffers are full of poison when a kernel gets its
-//! own, so that neither a stale nor an unwritten element can pass. Features: `wgpu` (WGSL) or
-//! `vulkan` (SPIR-V).
-#![cfg(feature = "wgpu")]
+//! own, so that neither a stale nor an unwritten element can pass. Features: `wgpu` (WGSL),
+//! `vulkan` (SPIR-V), or `cuda` alone.
+#![cfg(any(feature = "wgpu", feature = "cuda"))]
 #![allow(clippy::unwrap_used)]
 
 mod cover;

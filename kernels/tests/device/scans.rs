@@ -2,7 +2,7 @@
 
 use super::{
     cover,
-    support::{Client, Rng, client, download, guises, poison, upload},
+    support::{Client, Device, Rng, client, download, guises, poison, upload},
 };
 use burn_ivf_kernels::{
     KernelError, Metric,
@@ -14,14 +14,13 @@ use burn_ivf_kernels::{
     },
     simd::Isa,
 };
-use cubecl::wgpu::WgpuRuntime;
 
 /// Vectors in lists, on the host and on the device.
 struct World {
     d: usize,
     rows: Vec<Rows>,
     ids: Vec<Vec<i64>>,
-    device: DeviceLists<WgpuRuntime>,
+    device: DeviceLists<Device>,
 }
 
 /// How lists and vectors are.
@@ -41,7 +40,7 @@ const NLIST: usize = 9;
 
 impl World {
     fn new(
-        gpu: &Gpu<WgpuRuntime>,
+        gpu: &Gpu<Device>,
         client: &Client,
         d: usize,
         n: usize,

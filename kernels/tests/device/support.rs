@@ -1,21 +1,26 @@
 //! The device, random numbers, reading buffers back.
 
 use burn_ivf_kernels::device::{Facts, Gpu};
-use cubecl::{Runtime, client::ComputeClient, server::Handle, wgpu::WgpuRuntime};
+use cubecl::{Runtime, client::ComputeClient, server::Handle};
 
-pub type Client = ComputeClient<WgpuRuntime>;
+#[cfg(feature = "wgpu")]
+pub type Device = cubecl::wgpu::WgpuRuntime;
+#[cfg(not(feature = "wgpu"))]
+pub type Device = cubecl::cuda::CudaRuntime;
+
+pub type Client = ComputeClient<Device>;
 
 /// The device; fails when it is not what `BURN_IVF_EXPECT_DEVICE` names (e.g. `wgpu<spirv>`).
 pub fn client() -> Client {
-    let client = WgpuRuntime::client(&cubecl::wgpu::WgpuDevice::default());
+    let client = Device::client(&Default::default());
     if let Ok(expected) = std::env::var("BURN_IVF_EXPECT_DEVICE") {
-        assert_eq!(WgpuRuntime::name(&client), expected);
+        assert_eq!(Device::name(&client), expected);
     }
     client
 }
 
 /// The device as it is, and as other devices are: planes or none, little shared memory.
-pub fn guises(client: &Client) -> Vec<Gpu<WgpuRuntime>> {
+pub fn guises(client: &Client) -> Vec<Gpu<Device>> {
     let facts = Facts::of(client);
     [(1, facts.shared), (4, facts.shared), (4, 16 << 10)]
         .map(|(lanes, shared)| {

@@ -30,12 +30,20 @@ pub struct Blueprint {
     pub keep: bool,
     /// What a query names.
     pub names: Names,
+    /// Lists of a query that are looked up once for the whole cube: a power of two, or 0 for one
+    /// after the other.
+    pub staged: usize,
     /// Rows a unit (or `lanes` units together) compares between two looks at the queue.
     pub turns: usize,
 }
 
-/// Shared memory for counts and flags.
-const FLAGS: usize = 16;
+/// Shared memory for counts and flags, and what alignment may cost.
+const FLAGS: usize = 32;
+
+/// Lists of a query that are looked up by the whole cube at once.
+///
+/// Origin: the memory they take (2 KiB); not measured.
+const STAGED: usize = 256;
 
 impl Blueprint {
     /// For `k` and rows of `padded` components.
@@ -55,8 +63,18 @@ impl Blueprint {
             // Within 48 KiB, so that several cubes share a multiprocessor that has more.
             keep: taken + padded * 4 + FLAGS <= facts.shared.min(48 << 10),
             names,
+            staged: 0,
             // `units` rows between two looks at the queue.
             turns: facts.lanes as usize,
+        }
+    }
+
+    /// Looks the lists of a query up once for the whole cube, where they fit.
+    pub fn stage(&mut self, facts: &Facts, nprobe: usize) {
+        let lists = nprobe.next_power_of_two();
+        let taken = if self.queued { self.queue.bytes() } else { 0 } + self.kept() * 16 + FLAGS;
+        if lists <= STAGED && taken + lists * 8 <= facts.shared {
+            self.staged = lists;
         }
     }
 

@@ -1,9 +1,9 @@
 //! The kernels of the scan on a GPU; [`super::device`] launches them.
 
-use super::blueprint::{Blueprint, Names};
+use super::{blueprint::Blueprint, walk::Walk};
 use crate::device::{
     claim,
-    distance::{is_searchable, key},
+    distance::key,
     queue::{Queue, key_bits},
 };
 use cubecl::prelude::*;
@@ -19,7 +19,7 @@ pub(super) struct PartArgs {
     /// Pairs written per query.
     width: u32,
     /// Lists or rows named per query.
-    per_query: u32,
+    pub per_query: u32,
     k: u32,
     /// 0, for [`key`].
     zero: f32,
@@ -70,15 +70,14 @@ pub(super) fn keep_best<N: Size>(
     }
     let at = slice(&part, print);
     let mut kept = SharedMemory::<Vector<f32, N>>::new(print.kept());
-    let flags = SharedMemory::<Atomic<u32>>::new(2usize);
     let mut queue = Queue::new(print.queue);
     claim::vectors::<N>(&mut kept);
-    claim::counters(&flags);
+    let mut walk = Walk::new(&part, at.query, ranks.len() as u32, print);
     queue.clear(print.queue);
-    let mut walk = Walk::new(&part, at.query, ranks.len() as u32);
-    let total = candidates::<N>(queries, &mut kept, &flags, placed, named, &walk, print);
+    let total = walk.open::<N>(queries, &mut kept, placed, named, print);
     let from = slice_start(total, at.split, part.splits);
     let to = slice_start(total, at.split + 1u32, part.splits);
+    walk.seek(from, print);
     let mut step = from;
     while step < to {
         // All rows first, so that their loads overlap; then the queue.
@@ -129,13 +128,12 @@ pub(super) fn write_keys<N: Size>(
     }
     let at = slice(&part, print);
     let mut kept = SharedMemory::<Vector<f32, N>>::new(print.kept());
-    let flags = SharedMemory::<Atomic<u32>>::new(2usize);
     claim::vectors::<N>(&mut kept);
-    claim::counters(&flags);
-    let mut walk = Walk::new(&part, at.query, ranks.len() as u32);
-    let total = candidates::<N>(queries, &mut kept, &flags, placed, named, &walk, print);
+    let mut walk = Walk::new(&part, at.query, ranks.len() as u32, print);
+    let total = walk.open::<N>(queries, &mut kept, placed, named, print);
     let from = slice_start(part.width, at.split, part.splits);
     let to = slice_start(part.width, at.split + 1u32, part.splits);
+    walk.seek(min(from, total), print);
     let base = at.local as usize * part.width as usize;
     let mut step = from;
     while step < to {
@@ -181,132 +179,6 @@ fn row_key<N: Size>(
             print.compare,
         )
     }
-}
-
-/// A walk over a query's candidates: list after list, or name after name.
-#[derive(CubeType)]
-struct Walk {
-    query: u32,
-    /// Rows in memory.
-    rows: u32,
-    /// Where the query's names start, and how many there are.
-    names: usize,
-    count: u32,
-    /// The next probe to look at.
-    probe: u32,
-    /// Candidates before the present list and up to its end.
-    before: u32,
-    end: u32,
-    /// Where the present list starts.
-    start: u32,
-}
-
-#[cube]
-impl Walk {
-    fn new(part: &PartArgs, query: u32, rows: u32) -> Walk {
-        Walk {
-            query,
-            rows,
-            names: query as usize * part.per_query as usize,
-            count: part.per_query,
-            probe: 0u32.runtime(),
-            before: 0u32.runtime(),
-            end: 0u32.runtime(),
-            start: 0u32.runtime(),
-        }
-    }
-
-    /// The position of a candidate below `to`, not before the last one asked for; else MAX.
-    fn position(
-        &mut self,
-        candidate: u32,
-        to: u32,
-        placed: &Array<u32>,
-        named: &Array<u32>,
-        #[comptime] print: Blueprint,
-    ) -> u32 {
-        let mut position = u32::MAX.runtime();
-        if candidate < to {
-            if comptime!(print.names == Names::Rows) {
-                position = named[self.names + candidate as usize];
-                // A row that is not there is a gap.
-                if position >= self.rows {
-                    position = u32::MAX;
-                }
-            } else {
-                while candidate >= self.end {
-                    let list = list_at(named, self.names + self.probe as usize, placed, print);
-                    self.before = self.end;
-                    if list != u32::MAX {
-                        self.start = placed[list as usize * 2];
-                        self.end += placed[list as usize * 2 + 1];
-                    }
-                    self.probe += 1u32;
-                }
-                position = self.start + (candidate - self.before);
-            }
-        }
-        position
-    }
-}
-
-#[cube]
-fn list_at(
-    named: &Array<u32>,
-    at: usize,
-    placed: &Array<u32>,
-    #[comptime] print: Blueprint,
-) -> u32 {
-    let mut list = 0u32.runtime();
-    if comptime!(print.names == Names::Lists) {
-        list = named[at];
-        // A list that does not exist is not read.
-        if list as usize >= placed.len() / 2 {
-            list = u32::MAX;
-        }
-    }
-    list
-}
-
-/// Copies the query to shared memory (where it is kept) and counts its candidates: the rows of all
-/// its lists; none if the query has a component that is NaN or infinite. All units call it.
-#[cube]
-fn candidates<N: Size>(
-    queries: &Array<Vector<f32, N>>,
-    kept: &mut SharedMemory<Vector<f32, N>>,
-    flags: &SharedMemory<Atomic<u32>>,
-    placed: &Array<u32>,
-    named: &Array<u32>,
-    walk: &Walk,
-    #[comptime] print: Blueprint,
-) -> u32 {
-    let at = walk.query as usize * comptime!(print.compare.vectors);
-    let searchable = is_searchable::<N>(queries, at, kept, flags, print.compare, print.keep);
-    let mut total = walk.count;
-    if comptime!(print.names != Names::Rows) {
-        if UNIT_POS == 0 {
-            flags[1].store(0u32);
-        }
-        sync_cube();
-        let mut mine = 0u32.runtime();
-        let mut i = UNIT_POS;
-        while i < walk.count {
-            let list = list_at(named, walk.names + i as usize, placed, print);
-            if list != u32::MAX {
-                mine += placed[list as usize * 2 + 1];
-            }
-            i += comptime!(print.queue.units as u32);
-        }
-        if mine > 0u32 {
-            flags[1].fetch_add(mine);
-        }
-        sync_cube();
-        total = flags[1].load();
-    }
-    if !searchable {
-        total = 0u32;
-    }
-    total
 }
 
 /// The first candidate of a slice: equal slices, the first ones perhaps longer by one.

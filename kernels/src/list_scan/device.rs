@@ -123,7 +123,10 @@ fn at_home<R: Runtime>(
         Reads::Lists(..) => Names::Lists,
         Reads::Rows(..) => Names::Rows,
     };
-    let print = Blueprint::new(&facts, problem.metric, lists.padded(), k, names);
+    let mut print = Blueprint::new(&facts, problem.metric, lists.padded(), k, names);
+    if let Reads::Lists(_, nprobe) = reads {
+        print.stage(&facts, nprobe);
+    }
     let cut = if print.queued {
         Cut::queued(&facts, nq, usual_rows(lists, reads), k, problem.workspace)
     } else {

@@ -27,6 +27,8 @@ mod seeker;
 mod shift;
 mod table;
 mod tile;
+#[cfg(feature = "cube")]
+mod walk;
 mod worker;
 
 pub use cpu::scan;

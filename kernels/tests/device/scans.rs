@@ -473,3 +473,66 @@ fn answers_larger_than_a_buffer_are_refused() {
         "{error}"
     );
 }
+
+/// Few lists are looked up by the whole cube at once, many one after the other: the answer is that of
+/// one list that holds the same rows.
+#[test]
+fn many_lists_answer_as_one() {
+    let client = client();
+    let mut rng = Rng(51);
+    for gpu in guises(&client) {
+        for (nprobe, k) in [(1, 3), (2, 20), (200, 20), (256, 300), (257, 20), (700, 40)] {
+            let (d, n, nlist, nq) = (9, 1500, 700, 5);
+            let rows: Vec<f32> = (0..n * d).map(|_| rng.below(7) as f32).collect();
+            let lists: Vec<u32> = (0..n).map(|_| rng.below(nlist) as u32).collect();
+            let ids: Vec<i64> = (0..n as i64).collect();
+            let mut many = DeviceLists::new(&gpu, d, nlist, 2);
+            let handle = upload(&client, &rows);
+            let added = Added {
+                rows: &handle,
+                lists: &lists,
+                ids: &ids,
+            };
+            many.append(&added, |_, _| 0).unwrap();
+            let first = rng.below(nlist);
+            let probed: Vec<u32> = (0..nprobe).map(|p| ((first + p) % nlist) as u32).collect();
+            let kept: Vec<usize> = (0..n).filter(|&i| probed.contains(&lists[i])).collect();
+            let few: Vec<f32> = kept
+                .iter()
+                .flat_map(|&i| rows[i * d..][..d].to_vec())
+                .collect();
+            let few_ids: Vec<i64> = kept.iter().map(|&i| i as i64).collect();
+            let mut one = DeviceLists::new(&gpu, d, 1, 2);
+            let handle = upload(&client, &few);
+            let added = Added {
+                rows: &handle,
+                lists: &vec![0; kept.len()],
+                ids: &few_ids,
+            };
+            one.append(&added, |_, _| 0).unwrap();
+            let queries: Vec<f32> = (0..nq * d).map(|_| rng.float()).collect();
+            let queries = upload(&client, &queries);
+            let named = upload(&client, &probed.repeat(nq));
+            let search = |lists: &DeviceLists<Device>, reads| {
+                poison(&client, &[nq * k, 2 * nq * k]);
+                let problem = DeviceProblem {
+                    metric: Metric::L2,
+                    k,
+                    lists,
+                    queries: &queries,
+                    nq,
+                    workspace: 1 << 20,
+                };
+                let found = scan_on(&problem, reads).unwrap();
+                let labels: Vec<i64> = download(&client, &found.labels, nq * k);
+                let values: Vec<u32> = download(&client, &found.values, nq * k);
+                (labels, values)
+            };
+            if kept.is_empty() {
+                continue;
+            }
+            let found = search(&many, Reads::Lists(&named, nprobe));
+            assert_eq!(found, search(&one, Reads::All), "{gpu:?} nprobe {nprobe}");
+        }
+    }
+}

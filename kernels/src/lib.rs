@@ -95,6 +95,15 @@ pub enum KernelError {
     /// A scan of lists that hold no row.
     #[error("no list holds a row; there is nothing to scan")]
     Empty,
+    /// Components cannot be stored in this way.
+    #[cfg(feature = "cube")]
+    #[error("this {what} cannot store components as {element:?}; use F32")]
+    Type {
+        /// The way.
+        element: rows::device::Element,
+        /// What refuses.
+        what: &'static str,
+    },
     /// A buffer larger than the device can hold in one piece.
     #[error(
         "{what}: {bytes} bytes asked for, but this device's largest buffer holds {limit} bytes"

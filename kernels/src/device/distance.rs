@@ -41,9 +41,9 @@ const UP: f32 = 1.208_925_8e24;
 /// `zero` is 0, but not to a compiler: it would turn the first multiply-add into a product, and some
 /// then fuse that with the next addition, one way in one kernel and another way in the next.
 #[cube]
-pub fn key<N: Size>(
+pub fn key<F: Float, N: Size>(
     query: &Slice<Vector<f32, N>>,
-    rows: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
     row: usize,
     zero: f32,
     #[comptime] compare: Compare,
@@ -53,12 +53,12 @@ pub fn key<N: Size>(
         let lane = (UNIT_POS % 4) as usize;
         for i in 0..comptime!(compare.vectors / 4) {
             let at = i * 4 + lane;
-            sum = step::<N>(query[at], rows[row + at], sum, compare);
+            sum = step::<N>(query[at], wide::<F, N>(rows[row + at]), sum, compare);
         }
         if comptime!(compare.vectors % 4 > 0) {
             let at = comptime!(compare.vectors / 4 * 4) + lane;
             if at < compare.vectors {
-                sum = step::<N>(query[at], rows[row + at], sum, compare);
+                sum = step::<N>(query[at], wide::<F, N>(rows[row + at]), sum, compare);
             }
         }
         fold::<N>(halves::<N>(sum))
@@ -69,20 +69,30 @@ pub fn key<N: Size>(
         let mut d = Vector::<f32, N>::new(zero);
         for i in 0..comptime!(compare.vectors / 4) {
             let at = i * 4;
-            a = step::<N>(query[at], rows[row + at], a, compare);
-            b = step::<N>(query[at + 1], rows[row + at + 1], b, compare);
-            c = step::<N>(query[at + 2], rows[row + at + 2], c, compare);
-            d = step::<N>(query[at + 3], rows[row + at + 3], d, compare);
+            a = step::<N>(query[at], wide::<F, N>(rows[row + at]), a, compare);
+            b = step::<N>(query[at + 1], wide::<F, N>(rows[row + at + 1]), b, compare);
+            c = step::<N>(query[at + 2], wide::<F, N>(rows[row + at + 2]), c, compare);
+            d = step::<N>(query[at + 3], wide::<F, N>(rows[row + at + 3]), d, compare);
         }
         let tail = comptime!(compare.vectors / 4 * 4);
         if comptime!(compare.vectors % 4 > 0) {
-            a = step::<N>(query[tail], rows[row + tail], a, compare);
+            a = step::<N>(query[tail], wide::<F, N>(rows[row + tail]), a, compare);
         }
         if comptime!(compare.vectors % 4 > 1) {
-            b = step::<N>(query[tail + 1], rows[row + tail + 1], b, compare);
+            b = step::<N>(
+                query[tail + 1],
+                wide::<F, N>(rows[row + tail + 1]),
+                b,
+                compare,
+            );
         }
         if comptime!(compare.vectors % 4 > 2) {
-            c = step::<N>(query[tail + 2], rows[row + tail + 2], c, compare);
+            c = step::<N>(
+                query[tail + 2],
+                wide::<F, N>(rows[row + tail + 2]),
+                c,
+                compare,
+            );
         }
         fold::<N>((a + c) + (b + d))
     };
@@ -91,10 +101,16 @@ pub fn key<N: Size>(
     } else {
         let mut key = 0.0f32 - sum;
         if is_special(key) {
-            key = scaled::<N>(query, rows, row, zero, compare);
+            key = scaled::<F, N>(query, rows, row, zero, compare);
         }
         key
     }
+}
+
+/// Components in f32, whatever they are stored as.
+#[cube]
+pub fn wide<F: Float, N: Size>(stored: Vector<F, N>) -> Vector<f32, N> {
+    Vector::<f32, N>::cast_from(stored)
 }
 
 /// One term of four partial sums.
@@ -140,9 +156,9 @@ pub fn fold<N: Size>(sum: Vector<f32, N>) -> f32 {
 
 /// The key of an inner product whose sum left the range on the way: summed small, then scaled back.
 #[cube]
-pub fn scaled<N: Size>(
+pub fn scaled<F: Float, N: Size>(
     query: &Slice<Vector<f32, N>>,
-    rows: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
     row: usize,
     zero: f32,
     #[comptime] compare: Compare,
@@ -151,7 +167,7 @@ pub fn scaled<N: Size>(
     let down = Vector::<f32, N>::new(DOWN);
     // Rare, so a loop that is not unrolled: unrolled it would take the registers of the common path.
     for i in 0..comptime!(compare.vectors).runtime() {
-        sum = fma(query[i] * down, rows[row + i] * down, sum);
+        sum = fma(query[i] * down, wide::<F, N>(rows[row + i]) * down, sum);
     }
     let half = (0.0f32 - fold::<N>(sum)) * UP;
     // Always `UP`, but not to a compiler that would multiply the two constants to infinity first.

@@ -55,9 +55,9 @@ fn slice(part: &PartArgs, #[comptime] print: Blueprint) -> Slice {
 
 /// The k best of one slice of one query.
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn keep_best<N: Size>(
+pub(super) fn keep_best<F: Float, N: Size>(
     queries: &Array<Vector<f32, N>>,
-    rows: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
     ranks: &Array<u32>,
     placed: &Array<u32>,
     named: &Array<u32>,
@@ -88,7 +88,8 @@ pub(super) fn keep_best<N: Size>(
             let candidate = step + comptime!(turn as u32) * at.groups + at.group;
             let position = walk.position(candidate, to, placed, named, print);
             positions[turn] = position;
-            keys[turn] = row_key::<N>(queries, &kept, rows, at.query, position, part.zero, print);
+            keys[turn] =
+                row_key::<F, N>(queries, &kept, rows, at.query, position, part.zero, print);
         }
         #[unroll]
         for turn in 0..print.turns {
@@ -113,9 +114,9 @@ pub(super) fn keep_best<N: Size>(
 
 /// The keys of all candidates of a query, one after the other; gaps behind the last.
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn write_keys<N: Size>(
+pub(super) fn write_keys<F: Float, N: Size>(
     queries: &Array<Vector<f32, N>>,
-    rows: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
     ranks: &Array<u32>,
     placed: &Array<u32>,
     named: &Array<u32>,
@@ -139,7 +140,7 @@ pub(super) fn write_keys<N: Size>(
     while step < to {
         let candidate = step + at.group;
         let position = walk.position(candidate, min(to, total), placed, named, print);
-        let found = row_key::<N>(queries, &kept, rows, at.query, position, part.zero, print);
+        let found = row_key::<F, N>(queries, &kept, rows, at.query, position, part.zero, print);
         if at.leader && candidate < to {
             let place = (base + candidate as usize) * 2;
             if position == u32::MAX {
@@ -156,10 +157,10 @@ pub(super) fn write_keys<N: Size>(
 
 /// The key of the row at `position`; of the first row where there is none.
 #[cube]
-fn row_key<N: Size>(
+fn row_key<F: Float, N: Size>(
     queries: &Array<Vector<f32, N>>,
     kept: &SharedMemory<Vector<f32, N>>,
-    rows: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
     query: u32,
     position: u32,
     zero: f32,
@@ -168,10 +169,10 @@ fn row_key<N: Size>(
     let vectors = comptime!(print.compare.vectors);
     let row = select(position == u32::MAX, 0u32, position) as usize * vectors;
     if comptime!(print.keep) {
-        key::<N>(&kept.to_slice(), rows, row, zero, print.compare)
+        key::<F, N>(&kept.to_slice(), rows, row, zero, print.compare)
     } else {
         let at = query as usize * vectors;
-        key::<N>(
+        key::<F, N>(
             &queries.slice(at, at + vectors),
             rows,
             row,

@@ -17,10 +17,14 @@ use crate::{
     KernelError, Metric, check_len,
     device::{VECTOR, array},
     nearest_centroid,
-    rows::{copy::pad_queries, device::DeviceLists},
+    rows::{
+        copy::pad_queries,
+        device::{DeviceLists, Element},
+    },
     select_k::{Output, SelectedOnDevice, Source},
 };
 use cubecl::{prelude::*, server::Handle};
+use half::f16;
 
 /// The inputs of a scan on a device.
 #[derive(Debug, Clone, Copy)]
@@ -139,7 +143,10 @@ fn at_home<R: Runtime>(
             (2 * count).saturating_mul(cut.width),
         )?;
         let part = Part { first, count, cut };
-        part.launch(problem, &queries, reads, &pairs, print)?;
+        match lists.element() {
+            Element::F32 => part.launch::<f32, R>(problem, &queries, reads, &pairs, print)?,
+            Element::F16 => part.launch::<f16, R>(problem, &queries, reads, &pairs, print)?,
+        }
         let source = Source::Pairs(pairs);
         answer.fill(
             gpu,
@@ -186,7 +193,7 @@ struct Part {
 }
 
 impl Part {
-    fn launch<R: Runtime>(
+    fn launch<F: Float, R: Runtime>(
         &self,
         problem: &DeviceProblem<'_, R>,
         queries: &Handle,
@@ -227,7 +234,7 @@ impl Part {
         // which every pool has), pairs below `count · width`.
         unsafe {
             if print.queued {
-                keep_best::launch_unchecked::<R>(
+                keep_best::launch_unchecked::<F, R>(
                     client,
                     cubes,
                     dim,
@@ -243,7 +250,7 @@ impl Part {
                     print,
                 );
             } else {
-                write_keys::launch_unchecked::<R>(
+                write_keys::launch_unchecked::<F, R>(
                     client,
                     cubes,
                     dim,

@@ -4,13 +4,15 @@ use crate::{
     KernelError, Metric,
     device::{
         Facts, array, claim,
-        distance::{Compare, fold, halves, scaled, step},
+        distance::{Compare, fold, halves, scaled, step, wide},
         queue::{before, is_special, key_bits},
     },
     list_scan::DeviceProblem,
+    rows::device::Element,
     select_k::{Labels, Output, Pair, Select, SelectedOnDevice, write},
 };
 use cubecl::{prelude::*, server::Handle};
+use half::f16;
 
 /// Compile-time parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -98,31 +100,50 @@ pub(crate) fn nearest_on<R: Runtime>(
     // SAFETY: cubes past the last query stop at once; queries are indexed below nq, rows by the
     // extent of the only list, outputs below nq.
     unsafe {
-        nearest::launch_unchecked::<R>(
-            gpu.client(),
-            gpu.grid(nq.div_ceil(print.block)),
-            CubeDim::new_1d(print.units as u32),
-            address,
-            4,
-            array(queries, nq * lists.padded()),
-            lists.rows(),
-            lists.ranks(),
-            lists.placed(),
-            ids,
-            array(&answer.values, nq),
-            array(&answer.labels, nq * words),
-            nq as u32,
-            0.0,
-            print,
-        );
+        match lists.element() {
+            Element::F32 => nearest::launch_unchecked::<f32, R>(
+                gpu.client(),
+                gpu.grid(nq.div_ceil(print.block)),
+                CubeDim::new_1d(print.units as u32),
+                address,
+                4,
+                array(queries, nq * lists.padded()),
+                lists.rows(),
+                lists.ranks(),
+                lists.placed(),
+                ids,
+                array(&answer.values, nq),
+                array(&answer.labels, nq * words),
+                nq as u32,
+                0.0,
+                print,
+            ),
+            Element::F16 => nearest::launch_unchecked::<f16, R>(
+                gpu.client(),
+                gpu.grid(nq.div_ceil(print.block)),
+                CubeDim::new_1d(print.units as u32),
+                address,
+                4,
+                array(queries, nq * lists.padded()),
+                lists.rows(),
+                lists.ranks(),
+                lists.placed(),
+                ids,
+                array(&answer.values, nq),
+                array(&answer.labels, nq * words),
+                nq as u32,
+                0.0,
+                print,
+            ),
+        }
     }
     Ok(())
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn nearest<N: Size>(
+fn nearest<F: Float, N: Size>(
     queries: &Array<Vector<f32, N>>,
-    rows: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
     ranks: &Array<u32>,
     placed: &Array<u32>,
     ids: &Array<u32>,
@@ -164,7 +185,7 @@ fn nearest<N: Size>(
         let active = from + group < len;
         // Idle units read the list's first row.
         let row = start + select(active, from + group, 0usize);
-        let keys = keys::<N>(&kept, rows, row * vectors, zero, print);
+        let keys = keys::<F, N>(&kept, rows, row * vectors, zero, print);
         let ord = ranks[row];
         if active {
             #[unroll]
@@ -260,9 +281,9 @@ fn load<N: Size>(
 /// The keys of one row for all queries of the block, by the one definition of a distance. All
 /// lanes of a row call it together.
 #[cube]
-fn keys<N: Size>(
+fn keys<F: Float, N: Size>(
     kept: &SharedMemory<Vector<f32, N>>,
-    rows: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
     row: usize,
     zero: f32,
     #[comptime] print: Blueprint,
@@ -282,7 +303,7 @@ fn keys<N: Size>(
         for part in 0..own {
             let i = at + lane + part;
             if i < vectors {
-                let x = rows[row + i];
+                let x = wide::<F, N>(rows[row + i]);
                 #[unroll]
                 for q in 0..print.block {
                     let s = comptime!(q * own + part);
@@ -310,7 +331,7 @@ fn keys<N: Size>(
             let mut key = 0.0f32 - sum;
             if is_special(key) {
                 let query = kept.slice(q * vectors, (q + 1) * vectors);
-                key = scaled::<N>(&query, rows, row, zero, print.compare);
+                key = scaled::<F, N>(&query, rows, row, zero, print.compare);
             }
             keys[q] = key;
         }

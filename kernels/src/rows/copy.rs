@@ -1,10 +1,12 @@
 //! Copying rows of 32-bit words within a device: appending, growing, gathering, padding.
 
+use super::device::Element;
 use crate::{
     KernelError,
     device::{Gpu, VECTOR, array},
 };
 use cubecl::{prelude::*, server::Handle};
+use half::f16;
 
 /// Components of a row in memory.
 pub(crate) fn padded(d: usize) -> usize {
@@ -46,8 +48,34 @@ pub(crate) struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Launches it: from rows `from` (else 0, 1, ..) to rows `to` (else 0, 1, ..).
+    /// Launches it, bit for bit: from rows `from` (else 0, 1, ..) to rows `to` (else 0, 1, ..).
     pub fn launch<R: Runtime>(
+        &self,
+        gpu: &Gpu<R>,
+        from: Option<&Handle>,
+        to: Option<&Handle>,
+    ) -> Result<(), KernelError> {
+        self.run::<u32, u32, R>(gpu, from, to)
+    }
+
+    /// [`launch`](Self::launch) of components (then lengths and strides count those) stored in one way
+    /// to another.
+    pub fn convert<R: Runtime>(
+        &self,
+        gpu: &Gpu<R>,
+        elements: (Element, Element),
+        from: Option<&Handle>,
+        to: Option<&Handle>,
+    ) -> Result<(), KernelError> {
+        match elements {
+            (Element::F32, Element::F32) => self.launch(gpu, from, to),
+            (Element::F32, Element::F16) => self.run::<f32, f16, R>(gpu, from, to),
+            (Element::F16, Element::F32) => self.run::<f16, f32, R>(gpu, from, to),
+            (Element::F16, Element::F16) => self.run::<f16, f16, R>(gpu, from, to),
+        }
+    }
+
+    fn run<A: Numeric, B: Numeric, R: Runtime>(
         &self,
         gpu: &Gpu<R>,
         from: Option<&Handle>,
@@ -76,7 +104,7 @@ impl Copy<'_> {
             (source_stride / vector) as u32,
             (target_stride / vector) as u32,
         );
-        // No cubes than a few per unit of work; each unit strides over what is left.
+        // Not more cubes than are worth it: each unit strides over what is left.
         let cubes = items.div_ceil(units as usize).clamp(1, 1 << 16);
         let how = How {
             from: from.is_some(),
@@ -88,7 +116,7 @@ impl Copy<'_> {
         // SAFETY: items end at n rows of width; `from` and `to` name rows of the two buffers, whose
         // lengths are passed.
         unsafe {
-            copy_rows::launch_unchecked::<R>(
+            copy_rows::launch_unchecked::<A, B, R>(
                 gpu.client(),
                 gpu.grid(cubes),
                 CubeDim::new_1d(units),
@@ -124,9 +152,9 @@ struct How {
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn copy_rows<N: Size>(
-    source: &Array<Vector<u32, N>>,
-    target: &mut Array<Vector<u32, N>>,
+fn copy_rows<A: Numeric, B: Numeric, N: Size>(
+    source: &Array<Vector<A, N>>,
+    target: &mut Array<Vector<B, N>>,
     from: &Array<u32>,
     to: &Array<u32>,
     strides: Strides,
@@ -146,9 +174,9 @@ fn copy_rows<N: Size>(
         if comptime!(how.to) {
             target_row = to[row] as usize;
         }
-        let mut word = Vector::<u32, N>::new(0u32);
+        let mut word = Vector::<B, N>::new(B::from_int(0));
         if at < strides.filled as usize {
-            word = source[source_row * strides.source as usize + at];
+            word = Vector::<B, N>::cast_from(source[source_row * strides.source as usize + at]);
         }
         target[target_row * strides.target as usize + at] = word;
         item += CUBE_COUNT * CUBE_DIM as usize;

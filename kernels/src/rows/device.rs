@@ -20,8 +20,43 @@ use crate::{
     device::{Gpu, Home, array},
     select_k::Labels,
 };
-use cubecl::{prelude::*, server::Handle};
+use cubecl::{
+    ir::{ElemType, FloatKind},
+    prelude::*,
+    server::Handle,
+};
 use std::sync::Arc;
+
+/// How components are stored; distances are f32 whatever they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Element {
+    /// 4 bytes, exact.
+    #[default]
+    F32,
+    /// 2 bytes: the nearest f16 of what was appended (infinite beyond 65504).
+    F16,
+}
+
+impl Element {
+    /// Whether a device can compute with it.
+    pub fn is_supported<R: Runtime>(self, gpu: &Gpu<R>) -> bool {
+        match self {
+            Self::F32 => true,
+            Self::F16 => {
+                let half = ElemType::Float(FloatKind::F16);
+                gpu.client().properties().supports_type(half)
+            }
+        }
+    }
+
+    /// 32-bit words of `padded` components (a multiple of 4).
+    fn words(self, padded: usize) -> usize {
+        match self {
+            Self::F32 => padded,
+            Self::F16 => padded / 2,
+        }
+    }
+}
 
 /// Where a list lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,6 +91,7 @@ struct Table {
 pub struct DeviceLists<R: Runtime> {
     gpu: Gpu<R>,
     home: Home,
+    element: Element,
     d: usize,
     extents: Vec<Extent>,
     /// (start, length) of every list, on the device.
@@ -112,6 +148,7 @@ impl<R: Runtime> DeviceLists<R> {
         Self {
             gpu: gpu.clone(),
             home: Home::here(),
+            element: Element::F32,
             d,
             extents: vec![Extent::default(); nlist],
             placed: word(),
@@ -121,6 +158,27 @@ impl<R: Runtime> DeviceLists<R> {
             len: 0,
             last_id: i64::MIN,
         }
+    }
+
+    /// The same lists, still empty, of components stored otherwise.
+    ///
+    /// # Errors
+    /// [`KernelError::Type`] where the device lacks the type or lists hold rows.
+    pub fn of(self, element: Element) -> Result<Self, KernelError> {
+        if !element.is_supported(&self.gpu) || !self.is_empty() {
+            let what = if self.is_empty() {
+                "device"
+            } else {
+                "index that holds rows"
+            };
+            return Err(KernelError::Type { element, what });
+        }
+        Ok(Self { element, ..self })
+    }
+
+    /// How components are stored.
+    pub fn element(&self) -> Element {
+        self.element
     }
 
     /// The device.
@@ -165,7 +223,7 @@ impl<R: Runtime> DeviceLists<R> {
 
     /// Bytes of rows and ranks, with the room to grow.
     pub fn bytes(&self) -> usize {
-        self.pool.capacity * (self.padded() + 1) * 4
+        self.pool.capacity * (self.row_words() + 1) * 4
     }
 
     /// Where row `slot` of `list` lies.
@@ -186,6 +244,11 @@ impl<R: Runtime> DeviceLists<R> {
             &self.placed,
             if self.len == 0 { 1 } else { 2 * self.nlist() },
         )
+    }
+
+    /// 32-bit words of a row in memory.
+    fn row_words(&self) -> usize {
+        self.element.words(self.padded())
     }
 
     /// Components in the buffer of rows.
@@ -229,7 +292,7 @@ impl<R: Runtime> DeviceLists<R> {
             target: (&out, n * self.d, self.d),
             filled: self.d,
         };
-        copy.launch(&self.gpu, Some(&from), None)?;
+        copy.convert(&self.gpu, (self.element, Element::F32), Some(&from), None)?;
         Ok(out)
     }
 
@@ -289,7 +352,7 @@ impl<R: Runtime> DeviceLists<R> {
             target: (&pool.rows, pool.capacity * self.padded(), self.padded()),
             filled: self.d,
         };
-        copy.launch(&self.gpu, None, Some(&to))?;
+        copy.convert(&self.gpu, (Element::F32, self.element), None, Some(&to))?;
         let table = ranking.apply(self, &pool, &extents, &to)?;
         self.extents = extents;
         self.placed = on_device;
@@ -331,7 +394,7 @@ impl<R: Runtime> DeviceLists<R> {
         }
         // The first rows lie close together; lists that grow get slack, and all of them a free end,
         // unless only without them everything fits.
-        let most = (self.gpu.facts().buffer / (4 * self.padded())).min(u32::MAX as usize - 1);
+        let most = (self.gpu.facts().buffer / (4 * self.row_words())).min(u32::MAX as usize - 1);
         let mut place = |slack: fn(usize) -> usize| {
             let mut start = 0;
             for (extent, &len) in extents.iter_mut().zip(lens) {
@@ -353,7 +416,7 @@ impl<R: Runtime> DeviceLists<R> {
             start = place(exact);
             capacity = start;
         }
-        let mut pool = Pool::new(&self.gpu, self.padded(), capacity)?;
+        let mut pool = Pool::new(&self.gpu, self.row_words(), capacity)?;
         pool.used = start;
         let all: Vec<usize> = (0..lens.len()).collect();
         self.relocate(&pool, &self.moves(&extents, &all))?;
@@ -378,11 +441,11 @@ impl<R: Runtime> DeviceLists<R> {
         let n = from.len();
         let from = self.gpu.upload("places of vectors", from)?;
         let to = self.gpu.upload("places of vectors", to)?;
-        let width = self.padded();
+        let width = self.row_words();
         let rows = Copy {
             n,
             width,
-            source: (&self.pool.rows, self.elements(), width),
+            source: (&self.pool.rows, self.pool.capacity * width, width),
             target: (&pool.rows, pool.capacity * width, width),
             filled: width,
         };

@@ -10,7 +10,7 @@ use burn_ivf_kernels::{
     list_scan::{self, Best, DeviceProblem, List, ListIds, Order, Problem, Reads, SKIP, scan_on},
     rows::{
         Layout, Rows,
-        device::{Added, DeviceLists},
+        device::{Added, DeviceLists, Element},
     },
     simd::Isa,
 };
@@ -18,6 +18,7 @@ use burn_ivf_kernels::{
 /// Vectors in lists, on the host and on the device.
 struct World {
     d: usize,
+    shape: Shape,
     rows: Vec<Rows>,
     ids: Vec<Vec<i64>>,
     device: DeviceLists<Device>,
@@ -47,7 +48,19 @@ impl World {
         shape: Shape,
         rng: &mut Rng,
     ) -> Self {
-        let mut device = DeviceLists::new(gpu, d, NLIST, 2);
+        Self::of(Element::F32, gpu, client, (d, n), shape, rng)
+    }
+
+    /// Rows stored as `element`; the host holds what that made of them.
+    fn of(
+        element: Element,
+        gpu: &Gpu<Device>,
+        client: &Client,
+        (d, n): (usize, usize),
+        shape: Shape,
+        rng: &mut Rng,
+    ) -> Self {
+        let mut device = DeviceLists::new(gpu, d, NLIST, 2).of(element).unwrap();
         let mut rows: Vec<Rows> = (0..NLIST).map(|_| Rows::new(d, Layout::F32)).collect();
         let mut ids: Vec<Vec<i64>> = vec![vec![]; NLIST];
         let few: Vec<Vec<f32>> = (0..7).map(|_| vector(rng, d, shape)).collect();
@@ -82,13 +95,18 @@ impl World {
             };
             device.append(&what, |l, s| held[l][s]).unwrap();
             for (i, &list) in to.iter().enumerate() {
-                rows[list as usize].push(&flat[i * d..(i + 1) * d]);
+                let stored = flat[i * d..(i + 1) * d].iter().map(|&v| match element {
+                    Element::F32 => v,
+                    Element::F16 => half::f16::from_f32(v).to_f32(),
+                });
+                rows[list as usize].push(&stored.collect::<Vec<_>>());
                 ids[list as usize].push(new[i]);
             }
             added += part;
         }
         Self {
             d,
+            shape,
             rows,
             ids,
             device,
@@ -136,7 +154,6 @@ fn distance(metric: Metric, a: &[f32], b: &[f32]) -> f64 {
 /// Fails unless `found` is `best`, but for rows whose f64 distances are the same to a millionth (of
 /// the largest term, for inner products).
 fn compare(
-    shape: Shape,
     world: &World,
     metric: Metric,
     queries: &[f32],
@@ -167,7 +184,7 @@ fn compare(
         );
         if label != expected {
             assert_ne!(
-                shape,
+                world.shape,
                 Shape::Duplicates,
                 "{what}, place {i}: ties come by id"
             );
@@ -274,7 +291,7 @@ fn sizes_and_shapes_as_the_cpu_finds_them() {
             Reads::Lists(&on, nprobe),
             workspace,
         );
-        compare(shape, &world, metric, &queries, k, &found, &best, &what);
+        compare(&world, metric, &queries, k, &found, &best, &what);
     }
     assert!(cases.len() >= 72, "{} cases", cases.len());
 }
@@ -533,6 +550,61 @@ fn many_lists_answer_as_one() {
             }
             let found = search(&many, Reads::Lists(&named, nprobe));
             assert_eq!(found, search(&one, Reads::All), "{gpu:?} nprobe {nprobe}");
+        }
+    }
+}
+
+/// Rows stored as f16 are found by what they became; sums are f32 all the same.
+#[test]
+fn rows_of_halves_are_found_by_what_they_became() {
+    let client = client();
+    let mut rng = Rng(61);
+    for (i, gpu) in guises(&client).into_iter().enumerate() {
+        if !Element::F16.is_supported(&gpu) {
+            eprintln!("skipped: {gpu:?} has no f16");
+            return;
+        }
+        for (d, k) in [
+            (1, 10),
+            (3, 1),
+            (7, 20),
+            (32, 33),
+            (100, 257),
+            (384, 10),
+            (1000, 2048),
+        ] {
+            let shape = SHAPES[(d + i) % SHAPES.len()];
+            let metric = Metric::ALL[(d + k) % 2];
+            let what = format!("{gpu:?} d {d} k {k} {shape:?} {metric}");
+            let world = World::of(Element::F16, &gpu, &client, (d, 700), shape, &mut rng);
+            assert!(world.device.bytes() <= world.device.len() * (d.div_ceil(4) * 8 + 4) * 3 / 2);
+            let nq = 5;
+            let queries: Vec<f32> = (0..nq).flat_map(|_| vector(&mut rng, d, shape)).collect();
+            let probes: Vec<u32> = (0..nq).flat_map(|q| [2, 3 + q as u32, 1, SKIP]).collect();
+            let problem = Problem {
+                metric,
+                d,
+                k,
+                lists: &world.views(),
+                queries: &queries,
+            };
+            let order = Order::ListMajor;
+            let best = list_scan::scan(&problem, &probes, 4, order, Isa::detect()).unwrap();
+            let on = upload(&client, &probes);
+            let reads = Reads::Lists(&on, 4);
+            let found = search(&world, &client, metric, (&queries, k), reads, 1 << 28);
+            compare(&world, metric, &queries, k, &found, &best, &what);
+            let at = [world.device.position(2, 0), world.device.position(2, 1)];
+            let gathered = world.device.gather(&at).unwrap();
+            let gathered: Vec<u32> = download(&client, &gathered, 2 * d);
+            let mut row = vec![0.0; d];
+            for (slot, found) in gathered.chunks_exact(d).enumerate() {
+                world.rows[2].copy_row(slot, &mut row);
+                assert!(
+                    row.iter().map(|v| v.to_bits()).eq(found.iter().copied()),
+                    "{what}"
+                );
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use burn_ivf_kernels::{
     group_tasks::group_on,
     list_scan::{DeviceProblem, Reads, scan_on},
     means::means_on,
-    rows::device::{Added, DeviceLists},
+    rows::device::{Added, DeviceLists, Element},
     select_k::{Labels, Output, Source, select_on},
 };
 use cubecl::{Runtime, client::ComputeClient, future::block_on, server::Handle};
@@ -76,7 +76,9 @@ impl<T: Target> Cases<T> {
             self.scan("all", (9000, 128, 2), k, 1);
             self.scan("lists", (9000, 128, 2), k, 1);
         }
+        self.halves();
         for k in [10, 1000] {
+            self.scan("many lists", (9000, 128, 2), k, 1);
             self.scan("rows", (9000, 128, 2), k, 1);
         }
         // Ends of a row: 1, 2, 3 vectors and none left over.
@@ -103,11 +105,33 @@ impl<T: Target> Cases<T> {
 
     fn scan(&self, name: &str, (n, d, words): (usize, usize, usize), k: usize, nq: usize) {
         self.say(&format!("{name} {n}x{d}"));
-        let lists = self.list(n, d, words);
+        self.search(&self.list(n, d, words), name, k, nq);
+    }
+
+    /// Rows stored as f16.
+    fn halves(&self) {
+        for d in [3, 128] {
+            self.say(&format!("halves {d}"));
+            let lists = DeviceLists::new(&self.gpu, d, 1, 2);
+            let mut lists = lists.of(Element::F16).unwrap();
+            for first in [0, 5000] {
+                let ids: Vec<i64> = (first..first + 5000).collect();
+                self.append(&mut lists, &vec![0; 5000], &ids);
+            }
+            lists.gather(&[0]).unwrap();
+            self.search(&lists, "lists", 10, 1);
+            self.search(&lists, "rows", 1000, 1);
+            self.search(&lists, "all", 1, 5000);
+        }
+    }
+
+    fn search(&self, lists: &DeviceLists<Recorder<T>>, name: &str, k: usize, nq: usize) {
+        let (n, d) = (lists.len(), lists.d());
         let buffer = self.buffer();
         let reads = match name {
             "all" => Reads::All,
             "lists" => Reads::Lists(&buffer, 1),
+            "many lists" => Reads::Lists(&buffer, 300),
             _ => Reads::Rows(&buffer, 50),
         };
         for metric in Metric::ALL {
@@ -115,7 +139,7 @@ impl<T: Target> Cases<T> {
             let problem = DeviceProblem {
                 metric,
                 k,
-                lists: &lists,
+                lists,
                 queries: &buffer,
                 nq,
                 workspace: 256 << 20,
@@ -139,6 +163,11 @@ impl<T: Target> Cases<T> {
                 grown.gather(&[0, 1]).unwrap();
             }
         }
+        self.say("gather from another thread");
+        let lists = &self.list(10, 4, 2);
+        std::thread::scope(|scope| {
+            scope.spawn(|| lists.gather(&[0]).unwrap()).join().unwrap();
+        });
         self.say("gather wide");
         self.list(MANY, 4096, 2).gather(&[0]).unwrap();
     }

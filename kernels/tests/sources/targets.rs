@@ -3,9 +3,12 @@
 use super::recorder::{Architecture, Options, Representation, Target};
 use cubecl::{
     cuda::CudaRuntime,
-    features::Plane,
+    features::{Plane, TypeUsage},
     hip::HipRuntime,
-    ir::{AddressType, DeviceProperties, HardwareProperties, MemoryDeviceProperties, VectorSize},
+    ir::{
+        AddressType, DeviceProperties, ElemType, FloatKind, HardwareProperties,
+        MemoryDeviceProperties, StorageType, VectorSize,
+    },
     profile::TimingMethod,
 };
 
@@ -98,6 +101,8 @@ fn properties(plane: u32, shared: usize, memory: u64, processors: Option<u32>) -
         DeviceProperties::new(Default::default(), memory, hardware, TimingMethod::System);
     properties.register_address_type(AddressType::U32);
     properties.register_address_type(AddressType::U64);
+    let half = StorageType::Scalar(ElemType::Float(FloatKind::F16));
+    properties.register_type_usage(half, TypeUsage::all());
     properties.features.plane.insert(Plane::Ops);
     properties
         .features

@@ -5,11 +5,11 @@
 //!
 //! * A kernel is launched, never waited for: nothing here reads a buffer back.
 //! * No kernel needs planes (warps). Where a device advertises them, [`Facts::lanes`] units read one
-//!   row together; the sums are the same bits ([`distance`]).
-//! * Every kernel claims all of its shared memory in its first straight stretch of code ([`claim`]).
+//!   row together; the sums are the same bits (`distance.rs`).
+//! * Every kernel claims all of its shared memory in its first straight stretch of code (`claim.rs`).
 //! * A loop that holds an atomic operation takes the same number of turns in all units of a cube:
 //!   after uneven turns Mesa 22's software driver (SPIR-V) forgets which units are active.
-//! * Distances travel as order-preserving bits ([`queue::key_bits`]) beside the row's rank, so that
+//! * Distances travel as order-preserving bits (`queue.rs`) beside the row's rank, so that
 //!   infinities need no float constants and (distance, id) is compared exactly.
 
 pub(crate) mod claim;

@@ -11,7 +11,7 @@
 //!
 //! **Snapshots.** A clone shares the buffers. Appending writes only to rows no extent has held
 //! before, and only when no clone shares them; otherwise it copies first. Whatever thread calls, all
-//! kernels of an index and its clones run in one queue ([`Home`]), so a search that is queued sees the
+//! kernels of an index and its clones run in one queue (`device/home.rs`), so a search that is queued sees the
 //! index as it was.
 
 use super::copy::{Copy, padded};

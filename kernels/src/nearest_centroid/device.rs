@@ -3,7 +3,7 @@
 use crate::{
     KernelError, Metric,
     device::{
-        Facts, array, claim,
+        Facts, VECTOR, array, claim,
         distance::{Compare, fold, halves, scaled, step, wide},
         queue::{before, is_special, key_bits},
     },
@@ -75,6 +75,20 @@ pub(crate) fn nearest_on<R: Runtime>(
     labels: &Labels,
     answer: &SelectedOnDevice,
 ) -> Result<(), KernelError> {
+    match problem.lists.element() {
+        Element::F32 => launch::<f32, R>(problem, queries, output, labels, answer),
+        Element::F16 => launch::<f16, R>(problem, queries, output, labels, answer),
+    }
+}
+
+/// [`nearest_on`] for rows of `F`.
+fn launch<F: Float, R: Runtime>(
+    problem: &DeviceProblem<'_, R>,
+    queries: &Handle,
+    output: Output,
+    labels: &Labels,
+    answer: &SelectedOnDevice,
+) -> Result<(), KernelError> {
     let (lists, nq) = (problem.lists, problem.nq);
     let gpu = lists.gpu();
     let facts = gpu.facts();
@@ -100,42 +114,23 @@ pub(crate) fn nearest_on<R: Runtime>(
     // SAFETY: cubes past the last query stop at once; queries are indexed below nq, rows by the
     // extent of the only list, outputs below nq.
     unsafe {
-        match lists.element() {
-            Element::F32 => nearest::launch_unchecked::<f32, R>(
-                gpu.client(),
-                gpu.grid(nq.div_ceil(print.block)),
-                CubeDim::new_1d(print.units as u32),
-                address,
-                4,
-                array(queries, nq * lists.padded()),
-                lists.rows(),
-                lists.ranks(),
-                lists.placed(),
-                ids,
-                array(&answer.values, nq),
-                array(&answer.labels, nq * words),
-                nq as u32,
-                0.0,
-                print,
-            ),
-            Element::F16 => nearest::launch_unchecked::<f16, R>(
-                gpu.client(),
-                gpu.grid(nq.div_ceil(print.block)),
-                CubeDim::new_1d(print.units as u32),
-                address,
-                4,
-                array(queries, nq * lists.padded()),
-                lists.rows(),
-                lists.ranks(),
-                lists.placed(),
-                ids,
-                array(&answer.values, nq),
-                array(&answer.labels, nq * words),
-                nq as u32,
-                0.0,
-                print,
-            ),
-        }
+        nearest::launch_unchecked::<F, R>(
+            gpu.client(),
+            gpu.grid(nq.div_ceil(print.block)),
+            CubeDim::new_1d(print.units as u32),
+            address,
+            VECTOR,
+            array(queries, nq * lists.padded()),
+            lists.rows(),
+            lists.ranks(),
+            lists.placed(),
+            ids,
+            array(&answer.values, nq),
+            array(&answer.labels, nq * words),
+            nq as u32,
+            0.0,
+            print,
+        );
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Sums of chosen rows, for the update step of k-means.
 //!
-//! On the CPU in f64, row after row; on a GPU ([`means_on`]) in f32, in pieces of a fixed length and
+//! On the CPU in f64, row after row; on a GPU (`means_on`) in f32, in pieces of a fixed length and
 //! a fixed order, each row already divided by the weight of its group, so that no sum leaves the range
 //! and every run gives the same bits.
 

@@ -238,10 +238,6 @@ where
         ))
     }
 
-    fn all_finite(rows: Tensor<Self, 2>) -> Result<bool> {
-        super::portable::all_finite(rows)
-    }
-
     fn means(rows: Tensor<Self, 2>, groups: &Groups<'_>) -> Result<Vec<f32>> {
         let (shape, device) = (rows.dims(), rows.device());
         let rows = contiguous(rows);

@@ -2,8 +2,8 @@
 //!
 //! CubeCL 0.10 lays several shared arrays over each other where it thinks that they are not in use
 //! at the same time (SPIR-V, CUDA, HIP). Its allocator looks at one block of code at a time, and
-//! may overlap two arrays that meet only in a later block (`allocate_slices` in cubecl-opt; seen on
-//! SPIR-V as counters that changed by themselves). If all arrays are first touched in one straight
+//! may overlap two arrays that meet only in a later block (`allocate_slices` in cubecl-opt: read there,
+//! not seen to happen). If all arrays are first touched in one straight
 //! stretch of code, every block has all of them in use or none, and nothing can overlap. So each
 //! kernel creates and touches all of its arrays before its first branch after the grid check, and
 //! calls [`sync_cube`] before it fills them.

@@ -4,8 +4,8 @@
 //! buffers it is given, but a buffer written again later, or freed and handed out again while another
 //! thread's kernel is still waiting, is not looked after. So an index runs all its kernels in the
 //! queue of the thread that made it. A call from another thread copies what it hands over into fresh
-//! buffers first (whose making orders the two queues), and afterwards touches an output from its own
-//! queue, so that it cannot reuse those buffers too early.
+//! buffers first (whose making orders the two queues), and afterwards touches, from its own queue, a
+//! buffer that was made after the work, so that it cannot reuse those copies too early.
 
 use super::{Gpu, array};
 use crate::{KernelError, rows::copy::Copy};
@@ -21,8 +21,7 @@ impl Home {
         Self(StreamId::current())
     }
 
-    /// Does `work` in this queue with `inputs` (buffers and their words, at least one); `work` also
-    /// returns a buffer that its last kernel writes, or that was made after it.
+    /// Does `work` in this queue with `inputs` (buffers and their words, at least one).
     ///
     /// # Errors
     /// Those of `work`, and [`KernelError::Buffer`] when the device cannot hold the copies.
@@ -30,10 +29,10 @@ impl Home {
         self,
         gpu: &Gpu<R>,
         inputs: [(&Handle, usize); N],
-        work: impl FnOnce([&Handle; N]) -> Result<(T, Handle), KernelError>,
+        work: impl FnOnce([&Handle; N]) -> Result<T, KernelError>,
     ) -> Result<T, KernelError> {
         if Self::here() == self {
-            return Ok(work(inputs.map(|(handle, _)| handle))?.0);
+            return work(inputs.map(|(handle, _)| handle));
         }
         let mut copies = Vec::with_capacity(N);
         for (handle, words) in inputs {
@@ -44,7 +43,10 @@ impl Home {
             });
         }
         let handed = core::array::from_fn(|i| &copies[i]);
-        let (done, output) = self.0.executes(|| work(handed))?;
+        let (done, after) = self.0.executes(|| {
+            let done = work(handed)?;
+            Ok((done, gpu.empty("a mark", 1)?))
+        })?;
         let mark = gpu.empty("a mark", 1)?;
         // SAFETY: one word of each is touched.
         unsafe {
@@ -52,7 +54,7 @@ impl Home {
                 gpu.client(),
                 gpu.grid(1),
                 CubeDim::new_1d(1),
-                array(&output, 1),
+                array(&after, 1),
                 array(&mark, 1),
             );
         }
@@ -73,10 +75,10 @@ fn copied<R: Runtime>(gpu: &Gpu<R>, handle: &Handle, words: usize) -> Result<Han
     Ok(copy)
 }
 
-/// Waits for whoever writes `output`.
+/// Waits for the queue that `after` was made in.
 #[cube(launch_unchecked)]
-fn meet(output: &Array<u32>, mark: &mut Array<u32>) {
+fn meet(after: &Array<u32>, mark: &mut Array<u32>) {
     if ABSOLUTE_POS == 0 {
-        mark[0] = output[0];
+        mark[0] = after[0];
     }
 }

@@ -96,13 +96,12 @@ pub fn scan_on<R: Runtime>(
     }
 }
 
-/// [`scan_on`] in the queue of the lists, for at least one query and row; and a buffer that the last
-/// kernel writes.
+/// [`scan_on`] in the queue of the lists, for at least one query and row.
 fn at_home<R: Runtime>(
     problem: &DeviceProblem<'_, R>,
     queries: &Handle,
     reads: Reads<'_>,
-) -> Result<(SelectedOnDevice, Handle), KernelError> {
+) -> Result<SelectedOnDevice, KernelError> {
     let problem = &DeviceProblem {
         queries,
         ..*problem
@@ -119,7 +118,7 @@ fn at_home<R: Runtime>(
     };
     if matches!(reads, Reads::All) && nearest_centroid::fits(problem) {
         nearest_centroid::nearest_on(problem, &queries, output, &labels, &answer)?;
-        return Ok((answer.clone(), answer.values));
+        return Ok(answer);
     }
     let facts = gpu.facts();
     let names = match reads {
@@ -157,7 +156,7 @@ fn at_home<R: Runtime>(
             &labels,
         )?;
     }
-    Ok((answer.clone(), answer.values))
+    Ok(answer)
 }
 
 /// Rows one query reads at most.

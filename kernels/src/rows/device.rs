@@ -273,10 +273,8 @@ impl<R: Runtime> DeviceLists<R> {
     /// # Errors
     /// [`KernelError::Buffer`] when the device cannot hold them.
     pub fn gather(&self, positions: &[u32]) -> Result<Handle, KernelError> {
-        self.home.run(&self.gpu, [], |[]| {
-            let out = self.gather_at_home(positions)?;
-            Ok((out.clone(), out))
-        })
+        self.home
+            .run(&self.gpu, [], |[]| self.gather_at_home(positions))
     }
 
     fn gather_at_home(&self, positions: &[u32]) -> Result<Handle, KernelError> {
@@ -313,8 +311,7 @@ impl<R: Runtime> DeviceLists<R> {
         let words = added.lists.len() * self.d;
         home.run(&gpu, [(added.rows, words)], |[rows]| {
             let added = Added { rows, ..*added };
-            self.append_at_home(&added, held)?;
-            Ok(((), self.placed.clone()))
+            self.append_at_home(&added, held)
         })
     }
 

@@ -16,14 +16,14 @@ pub mod reference;
 
 pub use cpu::select;
 #[cfg(feature = "cube")]
-pub(crate) use {
-    blueprint::Select,
-    cube::{Pair, write},
+pub use {
+    blueprint::Output,
+    device::{Labels, SelectedOnDevice, Source, select_on},
 };
 #[cfg(feature = "cube")]
-pub use {
-    blueprint::{Output, QUEUE_K},
-    device::{Labels, SelectedOnDevice, Source, select_on},
+pub(crate) use {
+    blueprint::{QUEUE_K, Select},
+    cube::{Pair, write},
 };
 
 /// Which values are best.

@@ -14,6 +14,8 @@
 //! kernels of an index and its clones run in one queue (`device/home.rs`), so a search that is queued sees the
 //! index as it was.
 
+mod ranks;
+
 use super::copy::{Copy, padded};
 use crate::{
     KernelError,
@@ -456,160 +458,6 @@ impl<R: Runtime> DeviceLists<R> {
         };
         ranks.launch(&self.gpu, Some(&from), Some(&to))
     }
-
-    /// The ranks of what is added.
-    fn ranking(
-        &self,
-        added: &Added<'_>,
-        held: impl Fn(usize, usize) -> i64,
-    ) -> Result<Ranking, KernelError> {
-        let n = added.lists.len();
-        if self.table.is_none() {
-            let ranks: Vec<u32> = (self.len..self.len + n).map(|r| r as u32).collect();
-            let ranks = self.gpu.upload("ranks", &ranks)?;
-            return Ok(Ranking {
-                ranks,
-                all: false,
-                ids: None,
-                last_id: 0,
-            });
-        }
-        let last_id = added.ids.iter().copied().max().unwrap_or(i64::MIN);
-        let rising = added.ids.is_sorted() && added.ids[0] >= self.last_id;
-        if rising {
-            let ranks: Vec<u32> = (self.len..self.len + n).map(|r| r as u32).collect();
-            let ids = self
-                .gpu
-                .upload("ids", &id_words(added.ids.iter().copied(), self.words))?;
-            let ranks = self.gpu.upload("ranks", &ranks)?;
-            return Ok(Ranking {
-                ranks,
-                all: false,
-                ids: Some(ids),
-                last_id,
-            });
-        }
-        // Rank everything anew: rows held, list by list, then the new ones. Rows of one id may
-        // come in any order, for their labels are the same.
-        let old = self
-            .extents
-            .iter()
-            .enumerate()
-            .flat_map(|(l, e)| (0..e.len).map(move |s| (l, s)));
-        let ids: Vec<i64> = old
-            .map(|(l, s)| held(l, s))
-            .chain(added.ids.iter().copied())
-            .collect();
-        let mut order: Vec<u32> = (0..ids.len() as u32).collect();
-        order.sort_by_key(|&row| (ids[row as usize], row));
-        let mut ranks = vec![0; ids.len()];
-        for (rank, &row) in order.iter().enumerate() {
-            ranks[row as usize] = rank as u32;
-        }
-        let sorted = order.iter().map(|&row| ids[row as usize]);
-        Ok(Ranking {
-            ids: Some(self.gpu.upload("ids", &id_words(sorted, self.words))?),
-            ranks: self.gpu.upload("ranks", &ranks)?,
-            all: true,
-            last_id,
-        })
-    }
-}
-
-/// Ranks on their way to the device.
-struct Ranking {
-    /// Of the new rows; of all rows, held ones first, when `all`.
-    ranks: Handle,
-    all: bool,
-    /// Ids of the new ranks; of all ranks when `all`.
-    ids: Option<Handle>,
-    last_id: i64,
-}
-
-impl Ranking {
-    /// Writes the ranks into `pool` and returns the table of ids.
-    fn apply<R: Runtime>(
-        &self,
-        lists: &DeviceLists<R>,
-        pool: &Pool,
-        extents: &[Extent],
-        to: &Handle,
-    ) -> Result<Option<Arc<Table>>, KernelError> {
-        let n = extents.iter().map(|e| e.len).sum::<usize>() - lists.len;
-        let mut copy = Copy {
-            n,
-            width: 1,
-            source: (&self.ranks, n, 1),
-            target: (&pool.ranks, pool.capacity, 1),
-            filled: 1,
-        };
-        let (Some(table), Some(ids)) = (&lists.table, &self.ids) else {
-            copy.launch(&lists.gpu, None, Some(to))?;
-            return Ok(None);
-        };
-        let words = lists.words;
-        let total = lists.len + n;
-        if self.all {
-            // Held rows keep their places (or lie where `extents` says), new ones follow in `to`.
-            let old: Vec<u32> = extents
-                .iter()
-                .zip(&lists.extents)
-                .flat_map(|(e, old)| (0..old.len).map(move |i| (e.start + i) as u32))
-                .collect();
-            copy.source = (&self.ranks, total, 1);
-            if !old.is_empty() {
-                let held = lists.gpu.upload("places of vectors", &old)?;
-                copy.n = old.len();
-                copy.launch(&lists.gpu, None, Some(&held))?;
-            }
-            let new: Vec<u32> = (lists.len as u32..total as u32).collect();
-            let new = lists.gpu.upload("places of ranks", &new)?;
-            copy.n = n;
-            copy.launch(&lists.gpu, Some(&new), Some(to))?;
-            return Ok(Some(Arc::new(Table {
-                ids: ids.clone(),
-                capacity: total,
-            })));
-        }
-        copy.launch(&lists.gpu, None, Some(to))?;
-        let own = Arc::strong_count(table) == 1;
-        let grown;
-        let target = if own && total <= table.capacity {
-            table.clone()
-        } else {
-            let capacity = if lists.len == 0 {
-                total
-            } else {
-                total + total / 4
-            };
-            grown = Table {
-                ids: lists.gpu.empty("ids", capacity.saturating_mul(words))?,
-                capacity,
-            };
-            if lists.len > 0 {
-                let held = Copy {
-                    n: 1,
-                    width: lists.len * words,
-                    source: (&table.ids, table.capacity * words, lists.len * words),
-                    target: (&grown.ids, capacity * words, lists.len * words),
-                    filled: lists.len * words,
-                };
-                held.launch(&lists.gpu, None, None)?;
-            }
-            Arc::new(grown)
-        };
-        let places: Vec<u32> = (lists.len as u32..total as u32).collect();
-        let places = lists.gpu.upload("places of ids", &places)?;
-        let new = Copy {
-            n,
-            width: words,
-            source: (ids, n * words, words),
-            target: (&target.ids, target.capacity * words, words),
-            filled: words,
-        };
-        new.launch(&lists.gpu, None, Some(&places))?;
-        Ok(Some(target))
-    }
 }
 
 impl Pool {
@@ -629,10 +477,4 @@ impl Pool {
 /// Room for a list that grows: a quarter more.
 fn with_slack(len: usize) -> usize {
     len + len / 4 + usize::from(len > 0)
-}
-
-/// Ids as little-endian words.
-fn id_words(ids: impl Iterator<Item = i64>, words: usize) -> Vec<u32> {
-    ids.flat_map(|id| [id as u32, (id >> 32) as u32].into_iter().take(words))
-        .collect()
 }

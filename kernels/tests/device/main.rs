@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cover;
+mod edges;
 mod fuzz;
 mod grouping;
 mod hostile;

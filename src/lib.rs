@@ -64,6 +64,7 @@ mod metric;
 mod params;
 mod plan;
 mod result;
+mod selector;
 
 pub use backend::{Counters, IvfBackend};
 pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
@@ -73,6 +74,7 @@ pub use metric::Metric;
 pub use params::{AutoRule, DEFAULT_WORKSPACE, FlatMode, SearchMode, SearchParams, Storage};
 pub use plan::{Order, SearchPlan};
 pub use result::{MemoryInfo, SearchResult, SearchStats, recall_at_k};
+pub use selector::IdSelector;
 
 /// The examples of the README and of docs/api.md are tests.
 #[cfg(all(doctest, feature = "ndarray"))]

@@ -1,7 +1,7 @@
 //! The layers of the source tree (`docs/architecture.md`), checked, so that the picture cannot rot.
 //!
 //! * A module imports only from layers below its own: index → persist → engine → lists, cluster →
-//!   backend → plan → error, metric, params, result → the kernels crate.
+//!   backend → plan → error, metric, params, result, selector → the kernels crate.
 //! * Only `backend` names the kernels crate; `metric` re-exports its `Metric`, `error` wraps its
 //!   errors.
 //! * The kernels crate knows nothing of Burn.
@@ -21,7 +21,7 @@ const LAYERS: [&[&str]; 7] = [
     &["lists", "cluster"],
     &["backend"],
     &["plan"],
-    &["error", "metric", "params", "result"],
+    &["error", "metric", "params", "result", "selector"],
 ];
 
 /// Modules beside `backend` that may name the kernels crate, and what for.

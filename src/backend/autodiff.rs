@@ -2,7 +2,8 @@
 //! results carry none.
 
 use super::{
-    Capabilities, Groups, Hits, IvfBackend, Probing, Reads, Scan, Slot, shared::InnerLists,
+    Capabilities, Groups, Hits, IvfBackend, Probing, RangeHits, Reads, Scan, Slot,
+    shared::InnerLists,
 };
 use crate::error::Result;
 use burn::tensor::{Int, Tensor};

@@ -250,6 +250,9 @@ where
     }
 
     fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
+        if !scan.restriction.is_none() {
+            return super::portable::list_scan(scan, probing);
+        }
         match &probing.reads {
             Reads::All => run(scan, list_scan::Reads::All),
             Reads::Lists(lists) => {

@@ -1,7 +1,7 @@
 //! The flex CPU backend: tensors seen through `FlexTensor::as_slice`, copied only when strided.
 
 use super::{
-    Capabilities, Groups, Hits, IvfBackend, Probing, Scan, Slot,
+    Capabilities, Groups, Hits, IvfBackend, Probing, RangeHits, Reads, Scan, Slot,
     host::{self, HostLists, HostTensors},
     portable,
 };

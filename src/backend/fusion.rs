@@ -5,7 +5,8 @@
 //! `B`, and users keep their `Fusion<..>` types.
 
 use super::{
-    Capabilities, Groups, Hits, IvfBackend, Probing, Reads, Scan, Slot, shared::InnerLists,
+    Capabilities, Groups, Hits, IvfBackend, Probing, RangeHits, Reads, Scan, Slot,
+    shared::InnerLists,
 };
 use crate::error::Result;
 use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive};

@@ -2,7 +2,9 @@
 //!
 //! Called by `ndarray.rs` and `flex.rs` only, which say how to see a tensor as a slice.
 
-use super::{Capabilities, Hits, Keep, ListStore, Places, Probing, RowIds, Scan, Slot};
+use super::{
+    Capabilities, Hits, Keep, ListStore, Places, Probing, RangeHits, Reads, RowIds, Scan, Slot,
+};
 use crate::{error::Result, params::Storage};
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use burn_ivf_kernels::{
@@ -169,8 +171,22 @@ where
     };
     let (lists, nprobe) = probing.reads.to_host(scan.nq())?;
     run(scan, |problem| {
-        list_scan::scan(problem, &lists, nprobe, order, Isa::detect())
+        let isa = Isa::detect();
+        list_scan::scan_restricted(problem, &lists, nprobe, order, isa, scan.restriction)
     })
+}
+
+/// [`super::IvfBackend::range_scan`] by the CPU kernel.
+pub fn range_scan<B>(scan: &Scan<'_, B>, reads: &Reads<B>, limit: f32) -> Result<RangeHits<B>>
+where
+    B: HostTensors + super::IvfBackend<Lists = HostLists>,
+{
+    let (lists, nprobe) = reads.to_host(scan.nq())?;
+    let found = on(scan, |problem| {
+        let isa = Isa::detect();
+        list_scan::within(problem, limit, &lists, nprobe, isa, scan.restriction)
+    })?;
+    Ok(RangeHits::from_host(found, &scan.queries.device()))
 }
 
 /// [`super::IvfBackend::rerank`] by the CPU kernel.
@@ -190,8 +206,20 @@ fn run<B>(
 where
     B: HostTensors + super::IvfBackend<Lists = HostLists>,
 {
+    let best = on(scan, kernel)?;
+    Ok(Hits::from_host(best, scan.k, &scan.queries.device()))
+}
+
+/// A kernel over the lists and queries of a scan.
+fn on<B, T>(
+    scan: &Scan<'_, B>,
+    kernel: impl FnOnce(&Problem<'_>) -> Result<T, burn_ivf_kernels::KernelError>,
+) -> Result<T>
+where
+    B: HostTensors + super::IvfBackend<Lists = HostLists>,
+{
     let lists = scan.lists.views(scan.ids)?;
-    let best = B::with_slice(scan.queries.clone(), |queries| {
+    Ok(B::with_slice(scan.queries.clone(), |queries| {
         kernel(&Problem {
             metric: scan.metric,
             d: scan.d,
@@ -199,6 +227,5 @@ where
             lists: &lists,
             queries,
         })
-    })?;
-    Ok(Hits::from_host(best, scan.k, &scan.queries.device()))
+    })?)
 }

@@ -31,6 +31,7 @@ use crate::{
 };
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
+pub use burn_ivf_kernels::list_scan::restrict::{ListOrder, Masks, ReadingOrder, Restriction};
 pub use burn_ivf_kernels::order::Slot;
 use core::cell::Cell;
 use std::sync::Arc;
@@ -109,6 +110,19 @@ pub trait IvfBackend: Backend {
     /// When the device cannot be read.
     fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
         portable::list_scan(scan, probing)
+    }
+
+    /// All rows of the lists probed whose key ([`Metric::key`]: smaller is better) is at most
+    /// `limit`; `scan.k` is not used.
+    ///
+    /// # Errors
+    /// When the device cannot be read or cannot hold them.
+    fn range_scan(
+        scan: &Scan<'_, Self>,
+        reads: &Reads<Self>,
+        limit: f32,
+    ) -> Result<RangeHits<Self>> {
+        portable::range_scan(scan, reads, limit)
     }
 
     /// The `k` best of the rows in `candidates`, row-major `[nq, per_query]` with [`Slot::NONE`]
@@ -301,6 +315,9 @@ pub struct Scan<'a, B: IvfBackend> {
     pub queries: Tensor<B, 2>,
     /// Bytes of working memory.
     pub workspace: usize,
+    /// Which rows of its lists each query is compared with; a re-rank, whose rows are named, does
+    /// not look at it.
+    pub restriction: Restriction<'a>,
 }
 
 impl<B: IvfBackend> Scan<'_, B> {
@@ -319,6 +336,52 @@ pub struct Hits<B: Backend> {
     pub labels: Tensor<B, 2, Int>,
     /// What was compared; `None` where counting it would take a read of the device.
     pub counts: Option<Counts>,
+}
+
+/// The rows within a distance of every query.
+#[derive(Debug, Clone)]
+pub struct RangeHits<B: Backend> {
+    /// Query `i` found entries `lims[i]..lims[i + 1]`; `nq + 1` numbers.
+    pub lims: Vec<u64>,
+    /// Distances or inner products, f32 `[lims[nq]]`: list after list, as inserted.
+    pub distances: Tensor<B, 1>,
+    /// Ids, `[lims[nq]]`, dtype [`label_dtype`].
+    pub labels: Tensor<B, 1, Int>,
+    /// What was compared.
+    pub counts: Option<Counts>,
+}
+
+impl<B: Backend> RangeHits<B> {
+    /// Rows found on the host.
+    pub fn from_host(found: burn_ivf_kernels::list_scan::Found, device: &B::Device) -> Self {
+        let n = found.labels.len();
+        Self {
+            lims: found.lims,
+            distances: Tensor::from_data(
+                TensorData::new(found.distances, [n]),
+                (device, DType::F32),
+            ),
+            labels: labels_from::<B, 1>(found.labels, [n], device),
+            counts: Some(Counts {
+                rows_scanned: found.rows_scanned,
+                lists_scanned: found.lists_scanned,
+                rows_reranked: found.rows_reranked,
+            }),
+        }
+    }
+
+    /// Nothing found for any of `nq` queries.
+    pub fn nothing(nq: usize, device: &B::Device) -> Self {
+        let found = burn_ivf_kernels::list_scan::Found {
+            lims: vec![0; nq + 1],
+            distances: Vec::new(),
+            labels: Vec::new(),
+            rows_scanned: 0,
+            rows_reranked: 0,
+            lists_scanned: 0,
+        };
+        Self::from_host(found, device)
+    }
 }
 
 /// What a search compared.
@@ -345,7 +408,7 @@ impl<B: Backend> Hits<B> {
                 TensorData::new(best.distances, [nq, k]),
                 (device, DType::F32),
             ),
-            labels: labels_from(best.labels, k, device),
+            labels: labels_from(best.labels, [nq, k], device),
             counts: Some(Counts {
                 rows_scanned: best.rows_scanned,
                 lists_scanned: best.lists_scanned,
@@ -370,13 +433,12 @@ pub fn label_dtype<B: Backend>(device: &B::Device) -> DType {
     }
 }
 
-/// Labels as a tensor `[len / k, k]` of [`label_dtype`]; ids were checked at `add`.
-pub fn labels_from<B: Backend>(
+/// Labels as a tensor of [`label_dtype`]; ids were checked at `add`.
+pub fn labels_from<B: Backend, const D: usize>(
     labels: Vec<i64>,
-    k: usize,
+    shape: [usize; D],
     device: &B::Device,
-) -> Tensor<B, 2, Int> {
-    let shape = [labels.len() / k, k];
+) -> Tensor<B, D, Int> {
     let dtype = label_dtype::<B>(device);
     let data = match dtype {
         DType::I64 => TensorData::new(labels, shape),

@@ -1,7 +1,7 @@
 //! The ndarray CPU backend: tensors seen through `NdArrayTensor`'s view, without a copy.
 
 use super::{
-    Capabilities, Groups, Hits, IvfBackend, Probing, Scan, Slot,
+    Capabilities, Groups, Hits, IvfBackend, Probing, RangeHits, Reads, Scan, Slot,
     host::{self, HostLists, HostTensors},
     portable,
 };

@@ -11,13 +11,13 @@
 //!   every score; all rows whose interval reaches the k-th best get exact keys.
 
 use super::{
-    Groups, Hits, IvfBackend, ListStore, Probing, RowIds, Scan, Slot, exact_distance, read,
-    select_rows,
+    Groups, Hits, IvfBackend, ListStore, Probing, RangeHits, Reads, RowIds, Scan, Slot,
+    exact_distance, read, select_rows,
 };
 use crate::{error::Result, metric::Metric};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use burn_ivf_kernels::{
-    list_scan::Best,
+    list_scan::{Best, Counts, Found, restrict::Allowed},
     means::add_rows,
     order::{Candidate, TopK},
     select_k,
@@ -32,7 +32,7 @@ mod ranking;
 mod tests;
 
 pub use lists::PortableLists;
-use ranking::{Intervals, block_scores};
+use ranking::{BlockScores, Intervals, block_scores};
 pub(crate) use ranking::{length, score_error};
 
 /// Unit roundoff of f32.
@@ -105,19 +105,16 @@ pub fn list_scan<B: IvfBackend>(scan: &Scan<'_, B>, probing: &Probing<B>) -> Res
     let per_query = Intervals::capacity(k) * Intervals::ENTRY_BYTES;
     for block in pieces(nq, scan.workspace / 4 / per_query) {
         let mut found = vec![Intervals::new(k); block.len()];
-        for (l, members) in group(
-            scan.ids.nlist(),
-            &probes[block.start * nprobe..block.end * nprobe],
+        let members = Members {
+            scan,
+            probes: &probes,
             nprobe,
-            |i| finite[block.start + i],
-        ) {
-            let rows = scan.ids.len(l);
-            if rows == 0 {
-                continue;
-            }
-            best.rows_scanned += (members.len() * rows) as u64;
+            finite: &finite,
+        };
+        for (l, members) in members.of(block.clone()) {
+            let rows = |m: &Member<'_>| m.allowed.count() as u64;
+            best.rows_scanned += members.iter().map(rows).sum::<u64>();
             best.lists_scanned += members.len() as u64;
-            let members: Vec<u32> = members.iter().map(|&i| i + block.start as u32).collect();
             scan_list(scan, l, &members, block.start, &mut found)?;
         }
         let pairs: Vec<(u32, Slot)> = found
@@ -172,64 +169,169 @@ fn finite_rows<B: Backend>(queries: &Tensor<B, 2>) -> Result<Vec<bool>> {
     Ok(read(zero)?.into_iter().map(|v| v == 0.0).collect())
 }
 
-/// Queries (counted from 0) of a block grouped by list: the lists read, in order, with members.
-fn group(
-    nlist: usize,
-    probes: &[u32],
-    nprobe: usize,
-    searchable: impl Fn(usize) -> bool,
-) -> impl Iterator<Item = (usize, Vec<u32>)> {
-    let mut members = vec![Vec::new(); nlist];
-    for (i, probes) in probes.chunks_exact(nprobe.max(1)).enumerate() {
-        if searchable(i) {
-            for &list in probes.iter().filter(|&&list| list != super::SKIP) {
-                members[list as usize].push(i as u32);
-            }
-        }
-    }
-    members
-        .into_iter()
-        .enumerate()
-        .filter(|(_, members)| !members.is_empty())
+/// A query that reads a list, and the rows it is compared with.
+struct Member<'a> {
+    query: u32,
+    allowed: Allowed<'a>,
 }
 
-/// Scores one list for its members and keeps what may be among the k best.
-fn scan_list<B: IvfBackend>(
+/// Who reads which list.
+struct Members<'a, B: IvfBackend> {
+    scan: &'a Scan<'a, B>,
+    /// Row-major `[nq, nprobe]`.
+    probes: &'a [u32],
+    nprobe: usize,
+    /// Queries that can be compared.
+    finite: &'a [bool],
+}
+
+impl<'a, B: IvfBackend> Members<'a, B> {
+    /// A block's queries grouped by list: the lists with rows to compare, in order.
+    fn of(&self, block: core::ops::Range<usize>) -> impl Iterator<Item = (usize, Vec<Member<'a>>)> {
+        let scan = self.scan;
+        let mut members: Vec<Vec<Member<'a>>> = Vec::new();
+        members.resize_with(scan.ids.nlist(), Vec::new);
+        for query in block.filter(|&query| self.finite[query]) {
+            for rank in 0..self.nprobe {
+                let probe = query * self.nprobe + rank;
+                let list = self.probes[probe] as usize;
+                if self.probes[probe] == super::SKIP {
+                    continue;
+                }
+                let allowed = scan.restriction.of(query, probe, list, scan.ids.len(list));
+                if allowed.count() > 0 {
+                    let query = query as u32;
+                    members[list].push(Member { query, allowed });
+                }
+            }
+        }
+        members
+            .into_iter()
+            .enumerate()
+            .filter(|(_, members)| !members.is_empty())
+    }
+}
+
+/// The rows of a list that at least one member may be compared with, in pieces.
+fn needed(members: &[Member<'_>], l: usize, len: usize, rows: usize) -> Vec<Vec<Slot>> {
+    let slot = |slot: u32| Slot {
+        list: l as u32,
+        slot,
+    };
+    let at: Vec<Slot> = if members.iter().any(|m| m.allowed.is_all()) {
+        (0..len as u32).map(slot).collect()
+    } else {
+        let mut any = vec![false; len];
+        for member in members {
+            for slot in member.allowed.slots() {
+                any[slot as usize] = true;
+            }
+        }
+        let kept = (0..len as u32).filter(|&slot| any[slot as usize]);
+        kept.map(slot).collect()
+    };
+    at.chunks(rows.max(1)).map(<[Slot]>::to_vec).collect()
+}
+
+/// Scores one list for its members, a tile at a time: `each` is given the rows, the members and
+/// their scores.
+fn score_list<B: IvfBackend>(
     scan: &Scan<'_, B>,
     l: usize,
-    members: &[u32],
-    first: usize,
-    found: &mut [Intervals],
+    members: &[Member<'_>],
+    mut each: impl FnMut(&[Slot], &[Member<'_>], &BlockScores) -> Result<()>,
 ) -> Result<()> {
     let row_bytes = 4 * scan.d * size_of::<f32>();
     // A (query, row) pair costs its score, two copies on the way, and an entry.
     let pair_bytes = 12 + Intervals::ENTRY_BYTES;
     let rows = (scan.workspace / 4 / row_bytes.max(pair_bytes)).clamp(1, 1 << 20);
     let roundoff = B::capabilities(&scan.queries.device()).matmul_input_roundoff;
-    for range in pieces(scan.ids.len(l), rows) {
-        let at: Vec<Slot> = range
-            .map(|slot| Slot {
-                list: l as u32,
-                slot: slot as u32,
-            })
-            .collect();
+    for at in needed(members, l, scan.ids.len(l), rows) {
         let x = scan.lists.gather(&at)?;
         let queries = (scan.workspace / 4 / (row_bytes + pair_bytes * at.len())).max(1);
         for members in members.chunks(queries) {
-            let q = select_rows(&scan.queries, members);
+            let numbers: Vec<u32> = members.iter().map(|m| m.query).collect();
+            let q = select_rows(&scan.queries, &numbers);
             let scores = block_scores(scan.metric, q, x.clone(), roundoff)?;
-            let mut full = Vec::new();
-            for (i, &member) in members.iter().enumerate() {
-                let mine = &mut found[member as usize - first];
-                scores.offer(i, &at, mine);
-                if mine.is_full() {
-                    full.push(member);
-                }
-            }
-            settle(scan, &full, first, found)?;
+            each(&at, members, &scores)?;
         }
     }
     Ok(())
+}
+
+/// Scores one list for its members and keeps what may be among the k best.
+fn scan_list<B: IvfBackend>(
+    scan: &Scan<'_, B>,
+    l: usize,
+    members: &[Member<'_>],
+    first: usize,
+    found: &mut [Intervals],
+) -> Result<()> {
+    score_list(scan, l, members, |at, members, scores| {
+        let mut full = Vec::new();
+        for (i, member) in members.iter().enumerate() {
+            let mine = &mut found[member.query as usize - first];
+            let allowed = |at: Slot| member.allowed.contains(at.slot);
+            scores.each(i, at, |lower, upper, at| {
+                if allowed(at) {
+                    mine.push(lower, upper, at);
+                }
+            });
+            if mine.is_full() {
+                full.push(member.query);
+            }
+        }
+        settle(scan, &full, first, found)
+    })
+}
+
+/// [`IvfBackend::range_scan`]: list by list, intervals on the host, exact keys for what may be
+/// within the limit.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn range_scan<B: IvfBackend>(
+    scan: &Scan<'_, B>,
+    reads: &Reads<B>,
+    limit: f32,
+) -> Result<RangeHits<B>> {
+    let nq = scan.nq();
+    let (probes, nprobe) = reads.to_host(nq)?;
+    let finite = finite_rows(&scan.queries)?;
+    let members = Members {
+        scan,
+        probes: &probes,
+        nprobe,
+        finite: &finite,
+    };
+    let mut rows: Vec<Vec<Candidate>> = vec![Vec::new(); nq];
+    let mut counts = Counts::default();
+    for (l, members) in members.of(0..nq) {
+        counts.rows += members
+            .iter()
+            .map(|m| m.allowed.count() as u64)
+            .sum::<u64>();
+        counts.lists += members.len() as u64;
+        score_list(scan, l, &members, |at, members, scores| {
+            let mut pairs = Vec::new();
+            for (i, member) in members.iter().enumerate() {
+                scores.each(i, at, |lower, _, at| {
+                    if lower <= f64::from(limit) && member.allowed.contains(at.slot) {
+                        pairs.push((member.query, at));
+                    }
+                });
+            }
+            counts.reranked += pairs.len() as u64;
+            for (&(query, at), key) in pairs.iter().zip(exact_keys(scan, &pairs)?) {
+                if key <= limit {
+                    rows[query as usize].push(Candidate { key, at });
+                }
+            }
+            Ok(())
+        })?;
+    }
+    let found = Found::new(scan.metric, &rows, &scan.ids, counts);
+    Ok(RangeHits::from_host(found, &scan.queries.device()))
 }
 
 /// Replaces the intervals of queries that hold too many (ties, or data the ranking cannot tell

@@ -66,6 +66,14 @@ macro_rules! host_backend {
             host::list_scan(scan, probing)
         }
 
+        fn range_scan(
+            scan: &Scan<'_, Self>,
+            reads: &Reads<Self>,
+            limit: f32,
+        ) -> Result<RangeHits<Self>> {
+            host::range_scan(scan, reads, limit)
+        }
+
         fn rerank(
             scan: &Scan<'_, Self>,
             candidates: &[Slot],
@@ -107,14 +115,27 @@ macro_rules! forward_to_inner {
         }
 
         fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
-            let reads = match &probing.reads {
-                Reads::All => Reads::All,
-                Reads::Lists(lists) => Reads::Lists(Self::lower_int(lists.clone())),
-            };
+            let reads = InnerLists::<Self>::reads(&probing.reads);
             let order = probing.order;
             let probing = Probing { reads, order };
             let hits = <Self::Inner as IvfBackend>::list_scan(&InnerLists::scan(scan), &probing)?;
             Ok(InnerLists::<Self>::hits(hits))
+        }
+
+        fn range_scan(
+            scan: &Scan<'_, Self>,
+            reads: &Reads<Self>,
+            limit: f32,
+        ) -> Result<RangeHits<Self>> {
+            let reads = InnerLists::<Self>::reads(reads);
+            let hits =
+                <Self::Inner as IvfBackend>::range_scan(&InnerLists::scan(scan), &reads, limit)?;
+            Ok(RangeHits {
+                lims: hits.lims,
+                distances: Self::lift(hits.distances),
+                labels: Self::lift_int(hits.labels),
+                counts: hits.counts,
+            })
         }
 
         fn rerank(
@@ -135,7 +156,7 @@ macro_rules! forward_to_inner {
 #[cfg(any(feature = "autodiff", feature = "fusion"))]
 mod wrapper {
     use crate::{
-        backend::{Hits, IvfBackend, Keep, ListStore, Places, RowIds, Scan, Slot},
+        backend::{Hits, IvfBackend, Keep, ListStore, Places, Reads, RowIds, Scan, Slot},
         error::Result,
     };
     use burn::tensor::Tensor;
@@ -158,6 +179,15 @@ mod wrapper {
                 ids: scan.ids,
                 queries: B::lower(scan.queries.clone()),
                 workspace: scan.workspace,
+                restriction: scan.restriction,
+            }
+        }
+
+        /// The lists to read, handed to the inner backend.
+        pub(in crate::backend) fn reads(reads: &Reads<B>) -> Reads<B::Inner> {
+            match reads {
+                Reads::All => Reads::All,
+                Reads::Lists(lists) => Reads::Lists(B::lower_int(lists.clone())),
             }
         }
 

@@ -1,7 +1,9 @@
 //! The coarse quantizer: a list of centroids, and the nearest of them.
 
 use crate::{
-    backend::{Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, RowIds, Scan},
+    backend::{
+        Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, Restriction, RowIds, Scan,
+    },
     error::Result,
     metric::Metric,
     plan::Order,
@@ -29,6 +31,7 @@ impl<E: IvfBackend> Quantizer<'_, E> {
             ids: RowIds::Places(self.nlist),
             queries,
             workspace: self.workspace,
+            restriction: Restriction::default(),
         };
         let probing = Probing {
             reads: Reads::All,

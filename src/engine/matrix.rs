@@ -46,13 +46,19 @@ pub(super) fn per_query<E: IvfBackend>(
     probes: Tensor<E, 2, Int>,
 ) -> Result<(Hits<E>, usize)> {
     let (nq, nprobe) = (scan.nq(), probes.dims()[1]);
-    let probes = list_numbers(probes)?;
+    let probes = &list_numbers(probes)?[..];
+    // What a query is compared with of every list it reads.
     let lists = |i: usize| {
-        let row = &probes[i * nprobe..(i + 1) * nprobe];
-        row.iter().filter(|&&l| l != SKIP)
+        let read = (i * nprobe..(i + 1) * nprobe).filter(|&probe| probes[probe] != SKIP);
+        let of = scan.restriction;
+        read.map(move |probe| {
+            let list = probes[probe];
+            let len = scan.ids.len(list as usize);
+            (list, of.of(i, probe, list as usize, len))
+        })
     };
     let sizes: Vec<usize> = (0..nq)
-        .map(|i| lists(i).map(|&l| scan.ids.len(l as usize)).sum())
+        .map(|i| lists(i).map(|(_, allowed)| allowed.count()).sum())
         .collect();
     let widest = sizes.iter().copied().max().unwrap_or(0);
     let chunk = matrix_chunk(nq, widest, scan.d, scan.workspace);
@@ -61,16 +67,15 @@ pub(super) fn per_query<E: IvfBackend>(
         let width = sizes[range.clone()].iter().copied().max().unwrap_or(0);
         let mut table = vec![Slot::NONE; range.len() * width];
         for (row, i) in table.chunks_exact_mut(width.max(1)).zip(range.clone()) {
-            let rows = lists(i).flat_map(|&list| {
-                (0..scan.ids.len(list as usize) as u32).map(move |slot| Slot { list, slot })
-            });
+            let rows = lists(i)
+                .flat_map(|(list, allowed)| allowed.slots().map(move |slot| Slot { list, slot }));
             row.iter_mut().zip(rows).for_each(|(place, at)| *place = at);
         }
         let mut hits = search_chunk(scan, range.clone(), &Candidates::PerQuery { table, width })?;
         hits.counts = Some(Counts {
             rows_scanned: sizes[range.clone()].iter().map(|&n| n as u64).sum(),
             lists_scanned: range
-                .map(|i| lists(i).filter(|&&l| scan.ids.len(l as usize) > 0).count() as u64)
+                .map(|i| lists(i).filter(|(_, allowed)| allowed.count() > 0).count() as u64)
                 .sum(),
             rows_reranked: hits.counts.map_or(0, |c| c.rows_reranked),
         });

@@ -2,7 +2,7 @@
 
 use super::validate;
 use crate::{
-    backend::{Hits, IvfBackend, ListStore, Scan},
+    backend::{Hits, IvfBackend, ListStore, Restriction, Scan},
     engine,
     error::{Error, Result, illegal},
     lists::InvertedLists,
@@ -202,6 +202,7 @@ impl<B: IvfBackend> IndexFlat<B> {
             ids: self.lists.ids(),
             queries,
             workspace: self.workspace,
+            restriction: Restriction::default(),
         };
         let hits = if chunked {
             "chunked".clone_into(&mut stats.mode);

@@ -3,7 +3,8 @@
 use super::{IndexIvfFlat, flat::lift, validate};
 use crate::{
     backend::{
-        Counts, Hits, IvfBackend, ListStore, SKIP, Scan, label_dtype, list_numbers, read_int,
+        Counts, Hits, IvfBackend, ListStore, Restriction, SKIP, Scan, label_dtype, list_numbers,
+        read_int,
     },
     engine,
     error::{Error, Result},
@@ -188,6 +189,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             ids: lists.ids(),
             queries,
             workspace: params.workspace,
+            restriction: Restriction::default(),
         };
         let (mut hits, query_chunks) = match mode {
             Mode::Csr => (engine::csr(&scan, probes.clone(), plan.order)?, 1),

@@ -9,9 +9,10 @@
 use super::{
     Best, ListsIds, Order, Problem, SKIP,
     queries::Queries,
+    restrict::{Allowed, Restriction},
     seeker::{self, Block, Seeker, Waiting},
     table,
-    worker::{Piece, Worker},
+    worker::{How, Piece, Worker},
 };
 use crate::{
     KernelError,
@@ -60,13 +61,45 @@ pub fn scan(
     order: Order,
     isa: Isa,
 ) -> Result<Best, KernelError> {
+    let all = Restriction::default();
+    scan_restricted(problem, probes, nprobe, order, isa, all)
+}
+
+/// Checks the inputs of a scan.
+pub(super) fn check(
+    problem: &Problem<'_>,
+    probes: &[u32],
+    nprobe: usize,
+    restriction: &Restriction<'_>,
+) -> Result<(), KernelError> {
     problem.check()?;
-    let (nq, k) = (problem.nq(), problem.k);
+    let nq = problem.nq();
     check_len("probes", nq * nprobe, probes.len())?;
     let lists = problem.lists.len();
     if let Some(&list) = probes.iter().find(|&&l| l != SKIP && l as usize >= lists) {
         return Err(KernelError::List { list, lists });
     }
+    if !restriction.is_none() {
+        let lens: Vec<usize> = problem.lists.iter().map(super::List::len).collect();
+        restriction.check(nq, nprobe, &lens)?;
+    }
+    Ok(())
+}
+
+/// [`scan`] among the rows that a restriction leaves.
+///
+/// # Errors
+/// As `scan`; also when the restriction does not fit the lists.
+pub fn scan_restricted(
+    problem: &Problem<'_>,
+    probes: &[u32],
+    nprobe: usize,
+    order: Order,
+    isa: Isa,
+    restriction: Restriction<'_>,
+) -> Result<Best, KernelError> {
+    check(problem, probes, nprobe, &restriction)?;
+    let (nq, k) = (problem.nq(), problem.k);
     let mut best = Best::padding(problem.metric, nq, k);
     if nq == 0 || nprobe == 0 {
         return Ok(best);
@@ -88,6 +121,8 @@ pub fn scan(
         nprobe,
         order,
         isa,
+        restriction,
+        within: None,
     };
     let read = probes.iter().filter(|&&l| l != SKIP);
     let rows: usize = read.map(|&l| problem.lists[l as usize].len()).sum();
@@ -96,7 +131,7 @@ pub fn scan(
     } else {
         rayon::current_num_threads()
     };
-    if table::fits(problem, nprobe) {
+    if restriction.is_none() && table::fits(problem, nprobe) {
         let step = nq.div_ceil(4 * threads).clamp(1, TABLE_QUERIES);
         let distances = best.distances.chunks_mut(step * k);
         let places = distances.zip(best.labels.chunks_mut(step * k)).enumerate();
@@ -109,34 +144,61 @@ pub fn scan(
         total.store(&mut best);
         return Ok(best);
     }
-    let bytes: usize = problem.lists.iter().map(|list| list.rows().bytes()).sum();
-    let buffer = seeker::capacity(kept.k) * (size_of::<f32>() + size_of::<Slot>());
-    let limit = (BUFFER_BYTES / threads / buffer)
-        .max(LEAST_QUERIES.min(LEAST_BYTES / buffer))
-        .max(1);
-    let side_by_side = threads > 1 && bytes <= CACHED_BYTES && nq >= 4 * threads;
-    // Blocks beside each other, each on one thread, or one after the other, each on all.
-    let (step, outer, inner) = if side_by_side {
-        let step = nq.div_ceil(4 * threads).min(SMALL_BLOCK_QUERIES).min(limit);
-        (step, threads, 1)
-    } else {
-        // Blocks of about equal size.
-        let step = nq.div_ceil(nq.div_ceil(BLOCK_QUERIES.min(limit)));
-        (step, 1, threads)
-    };
-    let distances = best.distances.chunks_mut(step * k);
-    let places = distances.zip(best.labels.chunks_mut(step * k)).enumerate();
+    let cut = Blocks::new(problem, kept.k, threads);
+    let distances = best.distances.chunks_mut(cut.step * k);
+    let places = distances
+        .zip(best.labels.chunks_mut(cut.step * k))
+        .enumerate();
     let total = Counters::default();
-    share(outer, places, |(block, (distances, labels))| {
-        total.add(job.block(block * step, inner, distances, labels));
+    share(cut.outer, places, |(block, (distances, labels))| {
+        total.add(job.block(block * cut.step, cut.inner, distances, labels));
     });
     total.store(&mut best);
     Ok(best)
 }
 
+/// How queries are cut into blocks.
+pub(super) struct Blocks {
+    /// Queries of a block.
+    pub step: usize,
+    /// Blocks at once.
+    pub outer: usize,
+    /// Threads a block may use.
+    pub inner: usize,
+}
+
+impl Blocks {
+    pub fn new(problem: &Problem<'_>, k: usize, threads: usize) -> Self {
+        let nq = problem.nq();
+        let bytes: usize = problem.lists.iter().map(|list| list.rows().bytes()).sum();
+        let buffer = seeker::capacity(k) * (size_of::<f32>() + size_of::<Slot>());
+        let limit = (BUFFER_BYTES / threads / buffer)
+            .max(LEAST_QUERIES.min(LEAST_BYTES / buffer))
+            .max(1);
+        let side_by_side = threads > 1 && bytes <= CACHED_BYTES && nq >= 4 * threads;
+        // Blocks beside each other, each on one thread, or one after the other, each on all.
+        if side_by_side {
+            let step = nq.div_ceil(4 * threads).min(SMALL_BLOCK_QUERIES).min(limit);
+            Self {
+                step,
+                outer: threads,
+                inner: 1,
+            }
+        } else {
+            // Blocks of about equal size.
+            let step = nq.div_ceil(nq.div_ceil(BLOCK_QUERIES.min(limit)));
+            Self {
+                step,
+                outer: 1,
+                inner: threads,
+            }
+        }
+    }
+}
+
 /// What was read, for the statistics.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counts {
+pub struct Counts {
     /// (query, row) pairs.
     pub rows: u64,
     /// (query, non-empty list) pairs.
@@ -167,16 +229,53 @@ impl Counters {
     }
 }
 
-struct Job<'a> {
+pub(super) struct Job<'a> {
     /// The problem, with `k` no larger than the rows a query may find.
-    problem: &'a Problem<'a>,
+    pub problem: &'a Problem<'a>,
     /// Places per query in the answer.
-    stride: usize,
-    probes: &'a [u32],
-    nprobe: usize,
-    order: Order,
-    isa: Isa,
+    pub stride: usize,
+    pub probes: &'a [u32],
+    pub nprobe: usize,
+    pub order: Order,
+    pub isa: Isa,
+    pub restriction: Restriction<'a>,
+    /// See [`Block::within`].
+    pub within: Option<f32>,
 }
+
+/// A (query, list) pair under a restriction.
+struct Pair<'a> {
+    list: u32,
+    /// Its place in the block.
+    query: u32,
+    allowed: Allowed<'a>,
+    /// Rows left to compare.
+    rows: usize,
+    /// Panels that tiles read to see them all.
+    panels: usize,
+    how: How,
+}
+
+impl Pair<'_> {
+    /// In rows read by a tile.
+    fn cost(&self, order: Order) -> u64 {
+        match self.how {
+            How::Named => self.rows as u64 * named_cost(order),
+            How::All | How::Checked => (self.panels * crate::rows::PANEL) as u64,
+        }
+    }
+}
+
+/// What comparing one row exactly costs, in rows that a tile reads on the way.
+fn named_cost(order: Order) -> u64 {
+    match order {
+        Order::ListMajor => 16,
+        Order::QueryMajor => 4,
+    }
+}
+
+/// Panels at a time of a list whose members drop out on the way.
+const CHECKED_PANELS: usize = 64;
 
 /// A lock that a panic elsewhere does not spoil: the panic goes on at the end of the scope.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -184,12 +283,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// A block's work: pieces of lists, and the queries that read each.
-struct Work {
-    pieces: Vec<Piece>,
-    members: Vec<u32>,
+pub(super) struct Work<'a> {
+    pub pieces: Vec<Piece>,
+    pub members: Vec<u32>,
+    /// What every member may be compared with; empty without a restriction.
+    pub allowed: Vec<Allowed<'a>>,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
     /// Answers the queries from `first` on, as many as `labels` has rows for, with up to `workers`
     /// threads.
     fn block(
@@ -199,43 +300,11 @@ impl Job<'_> {
         distances: &mut [f32],
         labels: &mut [i64],
     ) -> Counts {
-        let problem = self.problem;
         let stride = self.stride;
         let n = labels.len() / stride;
-        let probes = &self.probes[first * self.nprobe..(first + n) * self.nprobe];
-        let extents: Vec<Extent> = probes
-            .chunks_exact(self.nprobe)
-            .map(|probes| {
-                let lists = probes.iter().filter(|&&l| l != SKIP);
-                lists
-                    .map(|&l| problem.lists[l as usize].rows().extent())
-                    .fold(Extent::default(), Extent::max)
-            })
-            .collect();
-        let range = first..first + n;
-        let queries = Queries::new(problem, range, &extents, self.isa, workers);
-        let (work, mut counts) = self.work(probes, &queries, workers);
-        let block = Block::new(problem, queries, n, self.isa);
+        let (block, work, mut counts) = self.prepare(first, n, workers);
         let workers = workers.min(work.pieces.len().max(1));
-        let idle: Vec<Worker<'_>> = (0..workers).map(|_| Worker::new(&block)).collect();
-        // Workers are handed out like work: a thread that comes late finds none.
-        let pieces = Mutex::new(work.pieces.iter());
-        let found = Mutex::new(Vec::with_capacity(workers));
-        share(workers, idle.into_iter(), |mut worker| {
-            let take = || lock(&pieces).next();
-            let mut piece = take();
-            if piece.is_none() {
-                return;
-            }
-            worker.start(n);
-            while let Some(now) = piece {
-                worker.scan(now, &work.members[now.members.clone()]);
-                piece = take();
-            }
-            lock(&found).push((worker.seekers, worker.reranked));
-        });
-        let mut found: Vec<(Vec<Seeker>, u64)> =
-            found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.run(&block, &work, n, workers);
         counts.reranked = found.iter().map(|(_, reranked)| reranked).sum();
         // Every query's finds by all workers, side by side.
         let mut finds: Vec<Vec<&mut Seeker>> = (0..n).map(|_| Vec::new()).collect();
@@ -268,8 +337,66 @@ impl Job<'_> {
         counts
     }
 
+    /// A block of `n` queries from `first` on, and its work.
+    pub fn prepare(&self, first: usize, n: usize, workers: usize) -> (Block<'a>, Work<'a>, Counts) {
+        let problem = self.problem;
+        let probes = &self.probes[first * self.nprobe..(first + n) * self.nprobe];
+        let extents: Vec<Extent> = probes
+            .chunks_exact(self.nprobe)
+            .map(|probes| {
+                let lists = probes.iter().filter(|&&l| l != SKIP);
+                lists
+                    .map(|&l| problem.lists[l as usize].rows().extent())
+                    .fold(Extent::default(), Extent::max)
+            })
+            .collect();
+        let range = first..first + n;
+        let queries = Queries::new(problem, range, &extents, self.isa, workers);
+        let (work, counts) = if self.restriction.is_none() {
+            self.work(probes, &queries, workers)
+        } else {
+            self.restricted_work(first, probes, &queries, workers)
+        };
+        let block = Block::new(problem, queries, n, self.isa);
+        let block = match self.within {
+            Some(within) => block.within(within),
+            None => block,
+        };
+        (block, work, counts)
+    }
+
+    /// What workers find for the block's `n` queries, and rows compared exactly, worker by worker.
+    pub fn run(
+        &self,
+        block: &Block<'_>,
+        work: &Work<'_>,
+        n: usize,
+        workers: usize,
+    ) -> Vec<(Vec<Seeker>, u64)> {
+        let idle: Vec<Worker<'_>> = (0..workers).map(|_| Worker::new(block)).collect();
+        // Workers are handed out like work: a thread that comes late finds none.
+        let pieces = Mutex::new(work.pieces.iter());
+        let found = Mutex::new(Vec::with_capacity(workers));
+        share(workers, idle.into_iter(), |mut worker| {
+            let take = || lock(&pieces).next();
+            let mut piece = take();
+            if piece.is_none() {
+                return;
+            }
+            worker.start(n);
+            while let Some(now) = piece {
+                let members = &work.members[now.members.clone()];
+                let allowed = work.allowed.get(now.members.clone()).unwrap_or_default();
+                worker.scan(now, members, allowed);
+                piece = take();
+            }
+            lock(&found).push((worker.seekers, worker.reranked));
+        });
+        found.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Who reads what, in the order asked for.
-    fn work(&self, probes: &[u32], queries: &Queries, workers: usize) -> (Work, Counts) {
+    fn work(&self, probes: &[u32], queries: &Queries, workers: usize) -> (Work<'a>, Counts) {
         let lists = self.problem.lists;
         let (starts, members) = match self.order {
             Order::ListMajor => self.group(probes, queries),
@@ -308,11 +435,146 @@ impl Job<'_> {
                     list,
                     panels: first..(first + step).min(panels),
                     members: members.clone(),
+                    how: How::All,
                 });
             }
         }
         let members = members.into_iter().map(|(_, query)| query).collect();
-        (Work { pieces, members }, counts)
+        let allowed = Vec::new();
+        (
+            Work {
+                pieces,
+                members,
+                allowed,
+            },
+            counts,
+        )
+    }
+
+    /// [`work`](Self::work) where a restriction leaves some rows out: of every (query, list) pair
+    /// it is known how many are left, and so which way is the cheapest.
+    fn restricted_work(
+        &self,
+        first: usize,
+        probes: &[u32],
+        queries: &Queries,
+        workers: usize,
+    ) -> (Work<'a>, Counts) {
+        let mut pairs = self.pairs(first, probes, queries);
+        if self.order == Order::ListMajor {
+            // Lists whose rows are checked lose members on the way: the far-reaching first.
+            pairs.sort_by_key(|p| (p.list, p.how, core::cmp::Reverse(p.panels)));
+        }
+        let mut counts = Counts::default();
+        for pair in &pairs {
+            counts.rows += pair.rows as u64;
+            counts.lists += 1;
+        }
+        let cost: u64 = pairs.iter().map(|p| p.cost(self.order)).sum();
+        let share = if workers > 1 {
+            cost.div_ceil(workers as u64 * PIECES).max(1)
+        } else {
+            u64::MAX
+        };
+        let mut pieces = Vec::new();
+        let mut at = 0;
+        let same = |a: &Pair<'_>, b: &Pair<'_>| {
+            self.order == Order::ListMajor && (a.list, a.how) == (b.list, b.how)
+        };
+        for group in pairs.chunk_by(same) {
+            let members = at..at + group.len();
+            at = members.end;
+            let (list, how) = (group[0].list, group[0].how);
+            if how == How::Named {
+                let mut from = members.start;
+                let mut sum = 0;
+                for (i, pair) in members.clone().zip(group) {
+                    sum += pair.cost(self.order);
+                    if sum >= share || i + 1 == members.end {
+                        pieces.push(Piece {
+                            list,
+                            panels: 0..0,
+                            members: from..i + 1,
+                            how,
+                        });
+                        (from, sum) = (i + 1, 0);
+                    }
+                }
+                continue;
+            }
+            let panels = group[0].panels;
+            let cost = (members.len() * crate::rows::PANEL) as u64;
+            let step = share.div_ceil(cost).clamp(1, panels.max(1) as u64) as usize;
+            // Short enough that few members drop out within a piece.
+            let step = if how == How::Checked {
+                step.min(CHECKED_PANELS)
+            } else {
+                step
+            };
+            for first in (0..panels).step_by(step) {
+                let reach = group.partition_point(|p| p.panels > first);
+                pieces.push(Piece {
+                    list,
+                    panels: first..(first + step).min(panels),
+                    members: members.start..members.start + reach,
+                    how,
+                });
+            }
+        }
+        let work = Work {
+            pieces,
+            members: pairs.iter().map(|p| p.query).collect(),
+            allowed: pairs.iter().map(|p| p.allowed).collect(),
+        };
+        (work, counts)
+    }
+
+    /// The (query, list) pairs that leave rows to compare: query after query, or all first lists,
+    /// then all second ones.
+    fn pairs(&self, first: usize, probes: &[u32], queries: &Queries) -> Vec<Pair<'a>> {
+        let lists = self.problem.lists;
+        let n = probes.len() / self.nprobe;
+        let pair = |i: usize, rank: usize| {
+            let list = probes[i * self.nprobe + rank];
+            if list == SKIP || !queries.facts(i).searchable {
+                return None;
+            }
+            let len = lists[list as usize].len();
+            let (query, probe) = (first + i, (first + i) * self.nprobe + rank);
+            let allowed = self.restriction.of(query, probe, list as usize, len);
+            let rows = allowed.count();
+            let reach = if allowed.in_place() {
+                allowed.cap()
+            } else {
+                len
+            };
+            let panels = reach.div_ceil(crate::rows::PANEL);
+            let how = if allowed.is_all() {
+                How::All
+            } else if rows as u64 * named_cost(self.order) < (panels * crate::rows::PANEL) as u64 {
+                How::Named
+            } else {
+                How::Checked
+            };
+            (rows > 0).then_some(Pair {
+                list,
+                query: i as u32,
+                allowed,
+                rows,
+                panels,
+                how,
+            })
+        };
+        match self.order {
+            Order::ListMajor => (0..n)
+                .flat_map(|i| (0..self.nprobe).map(move |rank| (i, rank)))
+                .filter_map(|(i, rank)| pair(i, rank))
+                .collect(),
+            Order::QueryMajor => (0..self.nprobe)
+                .flat_map(|rank| (0..n).map(move |i| (i, rank)))
+                .filter_map(|(i, rank)| pair(i, rank))
+                .collect(),
+        }
     }
 
     /// Groups a block's queries by list (histogram, running sum, scatter): list `l` is read by

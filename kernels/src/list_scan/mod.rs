@@ -20,8 +20,10 @@ mod cube;
 #[cfg(feature = "cube")]
 mod device;
 mod queries;
+mod range;
 pub mod reference;
 mod rerank;
+pub mod restrict;
 mod seeker;
 #[cfg(target_arch = "x86_64")]
 mod shift;
@@ -31,9 +33,10 @@ mod tile;
 mod walk;
 mod worker;
 
-pub use cpu::scan;
+pub use cpu::{Counts, scan, scan_restricted};
 #[cfg(feature = "cube")]
 pub use device::{DeviceProblem, Reads, scan_on};
+pub use range::{Found, within};
 pub use rerank::rerank;
 
 use crate::{

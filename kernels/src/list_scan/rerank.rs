@@ -65,7 +65,7 @@ pub fn rerank(
                 problem,
                 query: &padded,
                 rows: &rows,
-                top: &mut top,
+                keep: &mut top,
             });
             top.drain_sorted(&ids, |rank, found| {
                 distances[rank] = problem.metric.key(found.key);

@@ -35,6 +35,8 @@ pub(super) struct Block<'a> {
     pub queries: Queries,
     /// Bits of the largest filter key that can still be among the k best, one for each query.
     limits: Vec<AtomicU32>,
+    /// The largest exact key wanted where all rows up to it are, not the k best.
+    pub within: Option<f32>,
 }
 
 impl<'a> Block<'a> {
@@ -45,6 +47,28 @@ impl<'a> Block<'a> {
             isa,
             queries,
             limits: limits.collect(),
+            within: None,
+        }
+    }
+
+    /// Wants all rows with an exact key up to `within` instead of the k best.
+    pub fn within(mut self, within: f32) -> Self {
+        self.within = Some(within);
+        for i in 0..self.limits.len() {
+            self.lower_to_exact(i, within);
+        }
+        self
+    }
+
+    /// Lowers query `i`'s limit to what an exact key of `key` allows.
+    fn lower_to_exact(&self, i: usize, key: f32) {
+        let facts = self.queries.facts(i);
+        let shift = match self.problem.metric {
+            Metric::L2 => f64::from(facts.norm2),
+            Metric::InnerProduct => 0.0,
+        };
+        if key.is_finite() && facts.error.is_finite() {
+            self.lower(i, round_up(f64::from(key) - shift + facts.error));
         }
     }
 
@@ -80,6 +104,8 @@ pub(super) struct Seeker {
     at: Vec<Slot>,
     waiting: usize,
     settled: Option<Box<TopK>>,
+    /// Rows within [`Block::within`], where that is asked for.
+    found: Vec<Candidate>,
     crowded: u8,
     /// Whether exact values are compared, without the filter.
     pub unfiltered: bool,
@@ -89,14 +115,19 @@ pub(super) struct Seeker {
 
 impl Seeker {
     pub fn new(block: &Block<'_>, query: usize) -> Self {
+        let facts = block.queries.facts(query);
         Self {
             keys: Vec::new(),
             at: Vec::new(),
             waiting: 0,
             settled: None,
+            found: Vec::new(),
             crowded: 0,
-            unfiltered: block.queries.facts(query).error.is_infinite(),
-            unfiltered_limit: f32::INFINITY,
+            unfiltered: facts.error.is_infinite(),
+            unfiltered_limit: match block.within {
+                Some(key) => facts.reach.unfiltered_limit(key, facts.extent),
+                None => f32::INFINITY,
+            },
         }
     }
 
@@ -120,7 +151,7 @@ impl Seeker {
     #[inline(always)]
     pub fn took(&mut self, block: &Block<'_>, query: usize, rows: usize, best: f32) -> u64 {
         self.waiting += rows;
-        if block.problem.k == 1 && !self.unfiltered {
+        if block.problem.k == 1 && !self.unfiltered && block.within.is_none() {
             // The best so far is known without waiting for a full buffer.
             block.lower(query, block.reach(query, best));
         }
@@ -133,7 +164,7 @@ impl Seeker {
 
     #[inline(never)]
     fn make_room(&mut self, block: &Block<'_>, query: usize) -> u64 {
-        if self.unfiltered {
+        if self.unfiltered || block.within.is_some() {
             return self.settle(block, query);
         }
         self.cut(block, query);
@@ -169,32 +200,77 @@ impl Seeker {
 
     /// Compares every waiting row exactly and keeps the k best; returns how many rows it were.
     fn settle(&mut self, block: &Block<'_>, query: usize) -> u64 {
+        let rows = core::mem::take(&mut self.at);
+        let waiting = core::mem::take(&mut self.waiting);
+        self.compare(block, query, &rows[..waiting]);
+        self.at = rows;
+        waiting as u64
+    }
+
+    /// Compares rows exactly, without the filter, and keeps the k best (or those near enough).
+    pub fn compare(&mut self, block: &Block<'_>, query: usize, rows: &[Slot]) {
         let problem = block.problem;
         let ids = ListsIds(problem.lists);
-        let rows = self.waiting as u64;
+        let full = block.queries.full(query);
+        if let Some(limit) = block.within {
+            let found = &mut self.found;
+            block.isa.run(Exact {
+                isa: block.isa,
+                problem,
+                query: full,
+                rows,
+                keep: &mut Within { limit, found },
+            });
+            return;
+        }
         let top = self
             .settled
             .get_or_insert_with(|| Box::new(TopK::new(problem.k)));
         block.isa.run(Exact {
             isa: block.isa,
             problem,
-            query: block.queries.full(query),
-            rows: &self.at[..self.waiting],
-            top,
+            query: full,
+            rows,
+            keep: &mut **top,
         });
-        self.waiting = 0;
         top.tighten(&ids);
         let kth = top.threshold();
         let facts = block.queries.facts(query);
         self.unfiltered_limit = facts.reach.unfiltered_limit(kth, facts.extent);
-        let shift = match problem.metric {
-            Metric::L2 => f64::from(facts.norm2),
-            Metric::InnerProduct => 0.0,
-        };
-        if kth.is_finite() && facts.error.is_finite() {
-            block.lower(query, round_up(f64::from(kth) - shift + facts.error));
+        block.lower_to_exact(query, kth);
+    }
+
+    /// What was found within [`Block::within`].
+    pub fn found(&mut self, block: &Block<'_>, query: usize) -> (Vec<Candidate>, u64) {
+        let reranked = self.settle(block, query);
+        (core::mem::take(&mut self.found), reranked)
+    }
+}
+
+/// What exact keys are offered to.
+pub(super) trait Keep {
+    fn keep(&mut self, found: Candidate, ids: &ListsIds<'_, '_>);
+}
+
+impl Keep for TopK {
+    #[inline(always)]
+    fn keep(&mut self, found: Candidate, ids: &ListsIds<'_, '_>) {
+        self.push(found, ids);
+    }
+}
+
+/// Keeps every key up to a limit.
+struct Within<'a> {
+    limit: f32,
+    found: &'a mut Vec<Candidate>,
+}
+
+impl Keep for Within<'_> {
+    #[inline(always)]
+    fn keep(&mut self, found: Candidate, _: &ListsIds<'_, '_>) {
+        if found.key <= self.limit {
+            self.found.push(found);
         }
-        rows
     }
 }
 
@@ -247,7 +323,7 @@ pub(super) struct Waiting {
     unfiltered: Vec<Slot>,
 }
 
-/// Offers the exact keys of some rows to `top`. `query` is padded.
+/// Offers the exact keys of some rows to `keep`. `query` is padded.
 #[inline(always)]
 pub(super) fn exact<S: Simd>(
     simd: S,
@@ -255,7 +331,7 @@ pub(super) fn exact<S: Simd>(
     problem: &Problem<'_>,
     query: &[f32],
     rows: &[Slot],
-    top: &mut TopK,
+    keep: &mut impl Keep,
 ) {
     let ids = ListsIds(problem.lists);
     let ahead = rows.first().map_or(0, |at| {
@@ -277,7 +353,7 @@ pub(super) fn exact<S: Simd>(
             Some(row) => distance::key(simd, problem.metric, query, row),
             None => distance::key(simd, problem.metric, query, row.read(problem, at, isa)),
         };
-        top.push(Candidate { key, at }, &ids);
+        keep.keep(Candidate { key, at }, &ids);
     }
 }
 
@@ -318,16 +394,16 @@ impl Row {
 }
 
 /// [`exact`] compiled for an instruction set.
-pub(super) struct Exact<'a> {
+pub(super) struct Exact<'a, K> {
     pub isa: Isa,
     pub problem: &'a Problem<'a>,
     /// Padded.
     pub query: &'a [f32],
     pub rows: &'a [Slot],
-    pub top: &'a mut TopK,
+    pub keep: &'a mut K,
 }
 
-impl WithSimd for Exact<'_> {
+impl<K: Keep> WithSimd for Exact<'_, K> {
     type Output = ();
 
     #[inline(always)]
@@ -338,7 +414,7 @@ impl WithSimd for Exact<'_> {
             self.problem,
             self.query,
             self.rows,
-            self.top,
+            self.keep,
         );
     }
 }

@@ -1,6 +1,7 @@
 //! A worker: takes pieces of a block's work and runs the tile that fits.
 
 use super::{
+    restrict::Allowed,
     seeker::{Block, Seeker},
     tile::{self, EXACT_IP, EXACT_L2, FILTER_IP, FILTER_L2},
 };
@@ -27,6 +28,18 @@ pub(super) struct Piece {
     pub panels: Range<usize>,
     /// Where its queries lie in the block's table of members.
     pub members: Range<usize>,
+    pub how: How,
+}
+
+/// How the rows of a piece are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum How {
+    /// Tiles read them all.
+    All,
+    /// Tiles read them all; what passes the filter is looked up in the restriction.
+    Checked,
+    /// The few rows that the restriction leaves are compared one by one.
+    Named,
 }
 
 /// Queries that meet the same rows.
@@ -84,12 +97,21 @@ pub(super) struct Worker<'a> {
     scratch: Scratch,
     filtered: Vec<u32>,
     unfiltered: Vec<u32>,
+    /// What a checked piece leaves to each query; empty otherwise.
+    allowed: Vec<Option<Allowed<'a>>>,
+    /// Rows of a named piece.
+    named: Vec<Slot>,
 }
+
+/// Rows named at once.
+const NAMED_ROWS: usize = 1024;
 
 impl<'a> Worker<'a> {
     pub fn new(block: &'a Block<'a>) -> Self {
         Self {
             block,
+            allowed: Vec::new(),
+            named: Vec::new(),
             seekers: Vec::new(),
             reranked: 0,
             scratch: Scratch::new(),
@@ -103,8 +125,42 @@ impl<'a> Worker<'a> {
         self.seekers = (0..queries).map(|i| Seeker::new(self.block, i)).collect();
     }
 
-    /// Scans one piece for its `members`.
-    pub fn scan(&mut self, piece: &Piece, members: &[u32]) {
+    /// Scans one piece for its `members`; `allowed` says what each of them may be compared with,
+    /// unless all of it.
+    pub fn scan(&mut self, piece: &Piece, members: &[u32], allowed: &[Allowed<'a>]) {
+        match piece.how {
+            How::All => self.tiles(piece, members),
+            How::Checked => {
+                self.allowed.resize(self.seekers.len(), None);
+                for (&query, allowed) in members.iter().zip(allowed) {
+                    self.allowed[query as usize] = Some(*allowed);
+                }
+                self.tiles(piece, members);
+                self.allowed.clear();
+            }
+            How::Named => {
+                for (&query, allowed) in members.iter().zip(allowed) {
+                    self.named(piece.list, query, allowed);
+                }
+            }
+        }
+    }
+
+    fn named(&mut self, list: u32, query: u32, allowed: &Allowed<'a>) {
+        let mut slots = allowed.slots();
+        loop {
+            self.named.clear();
+            let rows = slots.by_ref().take(NAMED_ROWS);
+            self.named.extend(rows.map(|slot| Slot { list, slot }));
+            if self.named.is_empty() {
+                return;
+            }
+            self.seekers[query as usize].compare(self.block, query as usize, &self.named);
+            self.reranked += self.named.len() as u64;
+        }
+    }
+
+    fn tiles(&mut self, piece: &Piece, members: &[u32]) {
         let unfiltered = |&q: &u32| self.seekers[q as usize].unfiltered;
         if !members.iter().any(unfiltered) {
             self.strips(piece, members, false);
@@ -370,7 +426,7 @@ impl Sink for StripSink<'_, '_> {
         let worker = &mut *self.worker;
         let seeker = &mut worker.seekers[query as usize];
         let (keys, slots) = seeker.places(worker.block.problem.k);
-        let (taken, best) = write(Places {
+        let (mut taken, mut best) = write(Places {
             keys,
             at: slots,
             first: Slot {
@@ -379,6 +435,29 @@ impl Sink for StripSink<'_, '_> {
             },
             live: (1 << live) - 1,
         });
+        if let Some(Some(allowed)) = worker.allowed.get(query as usize) {
+            let (keys, slots) = seeker.places(worker.block.problem.k);
+            (taken, best) = keep_allowed(allowed, keys, slots, taken);
+        }
         worker.reranked += seeker.took(worker.block, query as usize, taken, best);
     }
+}
+
+/// Keeps the first `taken` finds that are allowed; how many those are and their smallest key.
+#[inline(never)]
+fn keep_allowed(
+    allowed: &Allowed<'_>,
+    keys: &mut [f32; PANEL],
+    slots: &mut [Slot; PANEL],
+    taken: usize,
+) -> (usize, f32) {
+    let (mut kept, mut best) = (0, f32::INFINITY);
+    for i in 0..taken {
+        if allowed.contains(slots[i].slot) {
+            (keys[kept], slots[kept]) = (keys[i], slots[i]);
+            best = best.min(keys[i]);
+            kept += 1;
+        }
+    }
+    (kept, best)
 }

@@ -78,8 +78,9 @@ pub(super) fn block_scores<B: IvfBackend>(
 }
 
 impl BlockScores {
-    /// Offers every row of the block to the intervals of query `i`.
-    pub(super) fn offer(&self, i: usize, at: &[Slot], found: &mut Intervals) {
+    /// Gives query `i`'s every row of the block to `offer`, with the ends of the interval that is
+    /// sure to hold its exact key.
+    pub(super) fn each(&self, i: usize, at: &[Slot], mut offer: impl FnMut(f64, f64, Slot)) {
         let width = self.rows + 1;
         let line = &self.table[i * width..(i + 1) * width];
         let norms = &self.table[self.table.len() - width..];
@@ -93,9 +94,9 @@ impl BlockScores {
             let error = score_error(scale, self.d, self.roundoff);
             let (lower, upper) = (f64::from(score) - error, f64::from(score) + error);
             if lower.is_finite() && upper.is_finite() && error < 1e37 {
-                found.push(lower, upper, at);
+                offer(lower, upper, at);
             } else {
-                found.push(f64::NEG_INFINITY, f64::INFINITY, at);
+                offer(f64::NEG_INFINITY, f64::INFINITY, at);
             }
         }
     }
@@ -126,7 +127,7 @@ impl Intervals {
         }
     }
 
-    fn push(&mut self, lower: f64, upper: f64, at: Slot) {
+    pub(super) fn push(&mut self, lower: f64, upper: f64, at: Slot) {
         if lower <= self.threshold {
             self.entries.push((lower, upper, at));
             if self.entries.len().is_multiple_of(Self::capacity(self.k)) {

@@ -126,6 +126,7 @@ impl Fixture {
             ids: RowIds::Tables(&self.ids),
             queries: tensor(queries, self.d),
             workspace,
+            restriction: Restriction::default(),
         }
     }
 

@@ -154,7 +154,7 @@ fn only_rows_that_cannot_be_told_apart_fill_a_query_up() {
             let (q, x) = (tensor(&query, d), tensor(&rows, d));
             let scores = block_scores(metric, q, x, 0.0).unwrap();
             let mut found = Intervals::new(7);
-            scores.offer(0, &at, &mut found);
+            scores.each(0, &at, |lower, upper, at| found.push(lower, upper, at));
             assert_eq!(found.is_full(), full, "{metric}");
             assert!(found.take().len() >= 7);
             assert!(found.take().is_empty() && !found.is_full());

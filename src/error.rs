@@ -1,5 +1,7 @@
 //! What can go wrong, with the numbers and what to do about it.
 
+use crate::{metric::Metric, params::ListOrdering};
+
 /// The result of every fallible call of this crate.
 pub type Result<T, E = Error> = core::result::Result<T, E>;
 
@@ -107,6 +109,32 @@ pub enum Error {
         nlist: usize,
         /// What else would be legal.
         hint: &'static str,
+    },
+    /// Not one selector per query.
+    #[error("{found} queries have a selector, {nq} were passed; give every query one")]
+    QuerySelectors {
+        /// Queries passed.
+        nq: usize,
+        /// Queries with a selector.
+        found: usize,
+    },
+    /// An order of rows that means nothing under the metric.
+    #[error("list ordering {ordering} says nothing about {metric}; use {instead}")]
+    ListOrdering {
+        /// The order asked for.
+        ordering: ListOrdering,
+        /// The index's metric.
+        metric: Metric,
+        /// The order for it.
+        instead: ListOrdering,
+    },
+    /// A parameter that this kind of index or call has no use for.
+    #[error("{what} means nothing here: {instead}")]
+    NotApplicable {
+        /// The parameter.
+        what: &'static str,
+        /// What to do.
+        instead: &'static str,
     },
     /// An argument outside its legal values.
     #[error("{name} = {value} is not legal: {expected}")]

@@ -71,10 +71,13 @@ pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
 pub use error::{Error, Result};
 pub use index::{Index, IndexFlat, IndexIvfFlat, IndexIvfFlatBuilder};
 pub use metric::Metric;
-pub use params::{AutoRule, DEFAULT_WORKSPACE, FlatMode, SearchMode, SearchParams, Storage};
+pub use params::{
+    AutoRule, Budget, BudgetStrategy, DEFAULT_WORKSPACE, FlatMode, Limit, ListOrdering, MaxCodes,
+    MaxCodesRule, Profile, RangeBound, RangeParams, SearchMode, SearchParams, Storage,
+};
 pub use plan::{Order, SearchPlan};
-pub use result::{MemoryInfo, SearchResult, SearchStats, recall_at_k};
-pub use selector::IdSelector;
+pub use result::{MemoryInfo, RangeResult, SearchResult, SearchStats, recall_at_k};
+pub use selector::{IdSelector, Selection};
 
 /// The examples of the README and of docs/api.md are tests.
 #[cfg(all(doctest, feature = "ndarray"))]

@@ -1,5 +1,6 @@
 //! What a search returns.
 
+use crate::params::Limit;
 use burn::tensor::{Int, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,38 @@ pub struct SearchResult<B: Backend> {
 
 impl<B: Backend> SearchResult<B> {
     /// Copies both tensors to the host, row-major `[nq · k]`. Blocks until they are computed.
+    pub fn to_vecs(&self) -> (Vec<f32>, Vec<i64>) {
+        let distances = self.distances.to_data().iter::<f32>().collect();
+        let labels = self.labels.to_data().iter::<i64>().collect();
+        (distances, labels)
+    }
+}
+
+/// The vectors within a distance of every query.
+#[derive(Debug, Clone)]
+pub struct RangeResult<B: Backend> {
+    /// Query `i` found entries `lims[i]..lims[i + 1]`: `nq + 1` numbers from 0 on, never falling.
+    pub lims: Vec<usize>,
+    /// Squared L2 distances or inner products, f32 `[lims[nq]]`.
+    pub distances: Tensor<B, 1>,
+    /// Ids, `[lims[nq]]`: i64 where the device has that type, else i32.
+    pub labels: Tensor<B, 1, Int>,
+    /// How the search was done.
+    pub stats: SearchStats,
+}
+
+impl<B: Backend> RangeResult<B> {
+    /// Hits of all queries.
+    pub fn len(&self) -> usize {
+        self.lims.last().copied().unwrap_or(0)
+    }
+
+    /// Whether no query has a hit.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies distances and ids to the host. Blocks until they are computed.
     pub fn to_vecs(&self) -> (Vec<f32>, Vec<i64>) {
         let distances = self.distances.to_data().iter::<f32>().collect();
         let labels = self.labels.to_data().iter::<i64>().collect();
@@ -60,6 +93,22 @@ pub struct SearchStats {
     /// (query, row) pairs compared exactly; which rows a filter lets pass may vary with threads.
     /// `None` as above.
     pub rows_reranked: Option<u64>,
+    /// The limit, where it left out any row (torch-ivf `effective_max_codes`);
+    /// [`Limit::Unlimited`] where every row of the probed lists was compared.
+    #[serde(default)]
+    pub effective_limit: Limit,
+    /// (query, list) pairs that safe pruning left out.
+    #[serde(default)]
+    pub lists_pruned: u64,
+    /// Kernels of this crate launched on a device, but for the coarse step's.
+    #[serde(default)]
+    pub launches: u64,
+    /// Reads that waited for the device.
+    #[serde(default)]
+    pub blocking_reads: u64,
+    /// Bytes of working memory the search was allowed.
+    #[serde(default)]
+    pub workspace: usize,
 }
 
 /// Bytes an index holds.
@@ -71,12 +120,15 @@ pub struct MemoryInfo {
     pub ids: usize,
     /// Centroids.
     pub centroids: usize,
+    /// Reading orders and radii kept for limits and pruning; none before they were asked for.
+    #[serde(default)]
+    pub derived: usize,
 }
 
 impl MemoryInfo {
     /// All of it.
     pub fn total(&self) -> usize {
-        self.vectors + self.ids + self.centroids
+        self.vectors + self.ids + self.centroids + self.derived
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns the expression and its meaning; knows nothing of lists or tensors. Searches compile an
 //! expression once and turn it into bits, one per stored row.
 
+use crate::error::{Error, Result, illegal};
 use core::ops::{BitAnd, BitOr, BitXor, Not, Range};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
@@ -101,6 +102,71 @@ impl IdSelector {
             Self::Or(a, b) => Compiled::Or(Box::new([a.compile(), b.compile()])),
             Self::Xor(a, b) => Compiled::Xor(Box::new([a.compile(), b.compile()])),
         }
+    }
+}
+
+/// The ids a search may find.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selection {
+    /// The same for every query.
+    Shared(IdSelector),
+    /// Query `i` finds ids in `selectors[of[i]]`.
+    PerQuery {
+        /// The selectors.
+        selectors: Vec<IdSelector>,
+        /// The selector of every query, `[nq]`.
+        of: Vec<u32>,
+    },
+}
+
+impl Selection {
+    /// One per query, from bits row-major `[nq, n]`: query `i` finds id `j` when bit `i · n + j` is
+    /// set, the lowest bit of a word first (cuVS `bitmap`).
+    ///
+    /// # Errors
+    /// [`Error::Count`] when there are not `⌈nq · n / 32⌉` words.
+    pub fn bitmap_u32(words: &[u32], nq: usize, n: usize) -> Result<Self> {
+        let expected = nq.checked_mul(n).map(|bits| bits.div_ceil(32));
+        if expected != Some(words.len()) {
+            return Err(Error::Count {
+                what: "words of a bitmap",
+                rows: expected.unwrap_or(usize::MAX),
+                found: words.len(),
+            });
+        }
+        let bit = |at: usize| words[at / 32] >> (at % 32) & 1;
+        let row = |i: usize| {
+            let bytes = (0..n).step_by(8).map(|j| {
+                let bits = (j..n.min(j + 8)).map(|b| (bit(i * n + b) as u8) << (b - j));
+                bits.fold(0, |byte, bit| byte | bit)
+            });
+            IdSelector::Bitmap(bytes.collect())
+        };
+        Ok(Self::PerQuery {
+            selectors: (0..nq).map(row).collect(),
+            of: (0..nq as u32).collect(),
+        })
+    }
+
+    /// Checks that every one of `nq` queries has a selector.
+    pub(crate) fn check(&self, nq: usize) -> Result<()> {
+        if let Self::PerQuery { selectors, of } = self {
+            if of.len() != nq {
+                return Err(Error::QuerySelectors {
+                    nq,
+                    found: of.len(),
+                });
+            }
+            if let Some(&named) = of.iter().find(|&&s| s as usize >= selectors.len()) {
+                return Err(illegal(
+                    "the selector of a query",
+                    named,
+                    "a place in the list of selectors",
+                ));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,8 @@ mod suite;
 use burn::backend::NdArray;
 use burn::tensor::Device;
 use burn_ivf::backend::{
-    IvfBackend, Keep, ListStore, Places, Probing, Reads, RowIds, Scan, portable, read, read_int,
+    IvfBackend, Keep, ListStore, Places, Probing, Reads, Restriction, RowIds, Scan, portable, read,
+    read_int,
 };
 use burn_ivf::{Metric, Order, SearchMode, Storage};
 use std::sync::Arc;
@@ -55,6 +56,7 @@ impl OneList {
             ids: RowIds::Tables(&self.ids),
             queries: queries.on(&Device::<B>::default()),
             workspace: 1 << 20,
+            restriction: Restriction::default(),
         };
         let probing = Probing {
             reads: Reads::All,

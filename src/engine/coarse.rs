@@ -3,12 +3,24 @@
 use crate::{backend::IvfBackend, cluster::Quantizer, error::Result};
 use burn::tensor::{Int, Tensor};
 
-/// The `nprobe` nearest lists of every query, `[nq, nprobe]`, nearest first, left on the device; a
-/// query with NaN or infinity reads none (-1).
+/// The lists every query reads, nearest first, left on the device.
+#[derive(Debug, Clone)]
+pub(crate) struct Probes<E: IvfBackend> {
+    /// List numbers, `[nq, nprobe]`; a query with NaN or infinity reads none (-1).
+    pub lists: Tensor<E, 2, Int>,
+    /// Distances to their centroids, f32 `[nq, nprobe]`.
+    pub distances: Tensor<E, 2>,
+}
+
+/// The `nprobe` nearest lists of every query.
 pub(crate) fn probe<E: IvfBackend>(
     quantizer: &Quantizer<'_, E>,
     queries: Tensor<E, 2>,
     nprobe: usize,
-) -> Result<Tensor<E, 2, Int>> {
-    Ok(quantizer.nearest(queries, nprobe)?.labels)
+) -> Result<Probes<E>> {
+    let hits = quantizer.nearest(queries, nprobe)?;
+    Ok(Probes {
+        lists: hits.labels,
+        distances: hits.distances,
+    })
 }

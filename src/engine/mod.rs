@@ -5,16 +5,21 @@
 //! distance and one total order.
 
 mod coarse;
+mod limits;
 mod matrix;
+mod range;
 
-pub(crate) use coarse::probe;
+pub(crate) use coarse::{Probes, probe};
+pub(crate) use limits::{balls, caps, prune};
+pub(crate) use range::{Range, join_ranges, range, shrink};
 
 use crate::{
     backend::{Hits, IvfBackend, Probing, Reads, Scan, Slot},
     error::Result,
     plan::Order,
+    selector::Selection,
 };
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{DType, Int, Tensor};
 
 /// Searches an inverted file by csr: the backend's list scan.
 pub(crate) fn csr<E: IvfBackend>(
@@ -40,6 +45,20 @@ pub(crate) fn exhaustive_chunked<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<Hi
     one_list(scan)
 }
 
+/// Queries that may be searched at once, so that selectors of their own, each `mask_words` words of
+/// bits, take no more than a quarter of the workspace.
+pub(crate) fn selected_queries(
+    selection: Option<&Selection>,
+    mask_words: usize,
+    workspace: usize,
+) -> usize {
+    let most = (workspace / 16 / mask_words.max(1)).max(1);
+    match selection {
+        Some(Selection::PerQuery { selectors, .. }) if selectors.len() > most => most,
+        _ => usize::MAX,
+    }
+}
+
 /// Every query against the only list there is.
 pub(crate) fn one_list<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<Hits<E>> {
     let probing = Probing {
@@ -51,6 +70,11 @@ pub(crate) fn one_list<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<Hits<E>> {
 
 /// Searches one list exhaustively through score matrices. Also returns the number of query chunks.
 pub(crate) fn exhaustive_matrix<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<(Hits<E>, usize)> {
+    if !scan.restriction.is_none() {
+        // Every query has rows of its own.
+        let device = scan.queries.device();
+        return matrix::per_query(scan, Tensor::zeros([scan.nq(), 1], (&device, DType::I32)));
+    }
     let rows: Vec<Slot> = (0..scan.ids.len(0))
         .map(|slot| Slot {
             list: 0,

@@ -1,13 +1,13 @@
 //! The exhaustive index.
 
-use super::validate;
+use super::{ivf_search::join, validate};
 use crate::{
-    backend::{Hits, IvfBackend, ListStore, Restriction, Scan},
+    backend::{Counters, Hits, IvfBackend, ListStore, Masks, Restriction, Scan, portable::pieces},
     engine,
     error::{Error, Result, illegal},
     lists::InvertedLists,
     metric::Metric,
-    params::{DEFAULT_WORKSPACE, FlatMode, Storage, check_workspace},
+    params::{DEFAULT_WORKSPACE, FlatMode, Limit, SearchParams, Storage, check_workspace},
     plan::{self, Order},
     result::{MemoryInfo, SearchResult, SearchStats},
 };
@@ -56,6 +56,10 @@ impl<B: IvfBackend> IndexFlat<B> {
             workspace: DEFAULT_WORKSPACE,
             lists: InvertedLists::new(d, 1, Storage::Auto, device),
         })
+    }
+
+    pub(super) fn lists(&self) -> &InvertedLists<B::Inner> {
+        &self.lists
     }
 
     /// Components of a vector.
@@ -170,6 +174,21 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// # Errors
     /// Another dimension or device, `k` = 0, or more than 2³² - 1 results.
     pub fn search(&self, queries: Tensor<B, 2>, k: usize) -> Result<SearchResult<B>> {
+        self.search_with(queries, k, &SearchParams::default())
+    }
+
+    /// [`search`](Self::search) with parameters of its own: a selector, a workspace limit.
+    ///
+    /// # Errors
+    /// As `search`; [`Error::NotApplicable`] for parameters of inverted files.
+    pub fn search_with(
+        &self,
+        queries: Tensor<B, 2>,
+        k: usize,
+        params: &SearchParams,
+    ) -> Result<SearchResult<B>> {
+        let workspace = self.check_params(params, queries.dims()[0])?;
+        let before = Counters::now();
         let k = validate::k(queries.dims()[0], k)?;
         let queries = validate::vectors::<B>(queries, self.d, &self.device, "queries")?;
         let (nq, ntotal) = (queries.dims()[0], self.ntotal());
@@ -194,29 +213,83 @@ impl<B: IvfBackend> IndexFlat<B> {
             self.auto_matrix_bytes_threshold,
         );
         stats.reason = reason;
-        let scan = Scan {
+        if chunked {
+            "chunked".clone_into(&mut stats.mode);
+            stats.filter = self.lists.store().ranks_by();
+            Order::ListMajor.name().clone_into(&mut stats.order);
+        } else {
+            "matrix".clone_into(&mut stats.mode);
+        }
+        let selection = params.selection.as_ref();
+        let at_once = engine::selected_queries(selection, self.lists.mask_words(), workspace);
+        let mut parts = Vec::new();
+        for range in pieces(nq, at_once) {
+            let masks = selection.map(|selection| self.lists.masks(selection, range.clone()));
+            let queries = queries.clone().slice([range, 0..self.d]);
+            let scan = self.scan(queries, k, workspace, masks.as_ref());
+            let (hits, chunks) = if chunked {
+                (engine::exhaustive_chunked(&scan)?, 1)
+            } else {
+                engine::exhaustive_matrix(&scan)?
+            };
+            stats.query_chunks += chunks;
+            parts.push(hits);
+        }
+        let spent = Counters::now().since(before);
+        stats.launches = spent.launches;
+        stats.blocking_reads = spent.blocking_reads;
+        stats.workspace = workspace;
+        Ok(lift(join(parts), stats))
+    }
+
+    /// The workspace of a search, when its parameters are those of a flat index.
+    pub(super) fn check_params(&self, params: &SearchParams, nq: usize) -> Result<usize> {
+        let instead = "a flat index has one list and compares with all of it; leave it out";
+        let refused = [
+            ("nprobe", params.nprobe.is_some()),
+            (
+                "a limit",
+                !matches!(params.limit, None | Some(Limit::Unlimited)),
+            ),
+            ("a list ordering", params.list_ordering.is_some()),
+            ("an auto rule", params.auto_rule.is_some()),
+        ];
+        if let Some((what, _)) = refused.into_iter().find(|(_, set)| *set) {
+            return Err(Error::NotApplicable { what, instead });
+        }
+        if params.mode.is_some() {
+            return Err(Error::NotApplicable {
+                what: "a search mode",
+                instead: "a flat index has set_mode()",
+            });
+        }
+        if let Some(selection) = &params.selection {
+            selection.check(nq)?;
+        }
+        check_workspace(params.workspace_limit.unwrap_or(self.workspace))
+    }
+
+    /// The inputs of a scan of the one list.
+    pub(super) fn scan<'a>(
+        &'a self,
+        queries: Tensor<B::Inner, 2>,
+        k: usize,
+        workspace: usize,
+        masks: Option<&'a Masks>,
+    ) -> Scan<'a, B::Inner> {
+        Scan {
             metric: self.metric,
             d: self.d,
             k,
             lists: self.lists.store(),
             ids: self.lists.ids(),
             queries,
-            workspace: self.workspace,
-            restriction: Restriction::default(),
-        };
-        let hits = if chunked {
-            "chunked".clone_into(&mut stats.mode);
-            stats.filter = self.lists.store().ranks_by();
-            Order::ListMajor.name().clone_into(&mut stats.order);
-            stats.query_chunks = 1;
-            engine::exhaustive_chunked(&scan)?
-        } else {
-            "matrix".clone_into(&mut stats.mode);
-            let (hits, chunks) = engine::exhaustive_matrix(&scan)?;
-            stats.query_chunks = chunks;
-            hits
-        };
-        Ok(lift(hits, stats))
+            workspace,
+            restriction: Restriction {
+                masks,
+                ..Restriction::default()
+            },
+        }
     }
 
     /// Removes all vectors and releases their memory; automatic ids start at 0 again.
@@ -262,6 +335,7 @@ impl<B: IvfBackend> IndexFlat<B> {
             vectors,
             ids,
             centroids: 0,
+            derived: 0,
         }
     }
 }

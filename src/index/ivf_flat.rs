@@ -8,7 +8,10 @@ use crate::{
     error::{Error, Result},
     lists::InvertedLists,
     metric::Metric,
-    params::{AutoRule, IvfSettings, SearchMode, Storage, check_workspace},
+    params::{
+        AutoRule, IvfSettings, Limit, ListOrdering, SearchMode, SearchParams, Storage,
+        check_workspace,
+    },
     result::MemoryInfo,
 };
 use burn::tensor::{DType, Tensor, TensorData};
@@ -235,6 +238,46 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         Ok(())
     }
 
+    /// The limit of searches that bring none of their own.
+    pub fn limit(&self) -> Limit {
+        self.settings.limit.unwrap_or_default()
+    }
+
+    /// Sets the limit of searches that bring none of their own.
+    ///
+    /// # Errors
+    /// [`Error::IllegalValue`] for a limit of no row, or bounds that contradict each other.
+    pub fn set_limit(&mut self, limit: Limit) -> Result<()> {
+        self.settings.limit = Some(limit.check()?);
+        Ok(())
+    }
+
+    /// Sets [`Limit::max_codes`] for searches that bring no limit of their own; 0 is unlimited.
+    pub fn set_max_codes(&mut self, max_codes: usize) {
+        self.settings.limit = Some(Limit::max_codes(max_codes));
+    }
+
+    /// Sets the order in which rows of a list are read where a limit leaves some out, for searches
+    /// that name none.
+    ///
+    /// # Errors
+    /// [`Error::ListOrdering`] when the order says nothing about the index's metric.
+    pub fn set_list_ordering(&mut self, ordering: ListOrdering) -> Result<()> {
+        let settings = IvfSettings {
+            list_ordering: Some(ordering),
+            ..self.settings
+        };
+        SearchParams::default().resolve(&settings, 1, self.metric)?;
+        self.settings = settings;
+        Ok(())
+    }
+
+    /// Whether searches leave out lists that cannot hold one of the k best, unless they say
+    /// otherwise; see [`SearchParams::with_safe_pruning`].
+    pub fn set_safe_pruning(&mut self, on: bool) {
+        self.settings.safe_pruning = on;
+    }
+
     /// Trains the centroids on `x`, `[n, d]`, by k-means; see [`KMeansParams`].
     ///
     /// # Errors
@@ -332,7 +375,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             lists.to_vec()
         } else {
             let quantizer = trained.quantizer(metric, workspace);
-            list_numbers(engine::probe(&quantizer, x.clone(), 1)?)?
+            list_numbers(engine::probe(&quantizer, x.clone(), 1)?.lists)?
         };
         trained.lists.append(x, ids, &lists)
     }
@@ -476,6 +519,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 vectors,
                 ids,
                 centroids,
+                derived: t.lists.derived_bytes(),
             }
         })
     }

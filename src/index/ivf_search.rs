@@ -3,14 +3,15 @@
 use super::{IndexIvfFlat, flat::lift, validate};
 use crate::{
     backend::{
-        Counts, Hits, IvfBackend, ListStore, Restriction, SKIP, Scan, label_dtype, list_numbers,
-        read_int,
+        Counters, Counts, Hits, IvfBackend, ListStore, Restriction, SKIP, Scan, exact_distance,
+        label_dtype, list_numbers, portable::pieces, read, read_int,
     },
-    engine,
+    engine::{self, Probes},
     error::{Error, Result},
-    params::{ResolvedParams, SearchParams},
+    params::{Limit, ResolvedParams, SearchParams},
     plan::{self, IvfProblem, Mode, SearchPlan},
     result::{SearchResult, SearchStats},
+    selector::Selection,
 };
 use burn::tensor::{DType, Int, Tensor, TensorData};
 
@@ -35,6 +36,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         k: usize,
         params: &SearchParams,
     ) -> Result<SearchResult<B>> {
+        let selection = params.selection.as_ref();
         let (params, queries) = self.check(queries, k, params)?;
         let trained = self.trained()?;
         if queries.dims()[0] == 0 || self.ntotal() == 0 {
@@ -42,7 +44,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         }
         let quantizer = trained.quantizer(self.metric, params.workspace);
         let probes = engine::probe(&quantizer, queries.clone(), params.nprobe)?;
-        self.scan(queries, k, &params, probes)
+        self.scan(queries, k, &params, selection, probes)
     }
 
     /// The `nprobe` nearest lists of every query, nearest first: distances to their centroids and
@@ -87,6 +89,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         lists: Tensor<B, 2, Int>,
         params: &SearchParams,
     ) -> Result<SearchResult<B>> {
+        let selection = params.selection.as_ref();
         let (mut params, queries) = self.check(queries, k, params)?;
         let ([rows, nprobe], nq) = (lists.dims(), queries.dims()[0]);
         if rows != nq || nprobe == 0 {
@@ -121,12 +124,13 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         if self.ntotal() == 0 {
             return Ok(self.nothing(nq, k, nprobe));
         }
-        let probes: Vec<i32> = probes.into_iter().map(|list| list as i32).collect();
-        let probes = Tensor::from_data(
-            TensorData::new(probes, [nq, nprobe]),
-            (&self.device, DType::I32),
-        );
-        self.scan(queries, k, &params, probes)
+        let lists: Vec<i32> = probes.iter().map(|&list| list as i32).collect();
+        let lists = TensorData::new(lists, [nq, nprobe]);
+        let probes = Probes {
+            distances: self.centroid_distances(&queries, &probes, &params)?,
+            lists: Tensor::from_data(lists, (&self.device, DType::I32)),
+        };
+        self.scan(queries, k, &params, selection, probes)
     }
 
     /// How a search of `nq` queries would be done, without doing it.
@@ -136,11 +140,11 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     pub fn explain(&self, nq: usize, k: usize, params: &SearchParams) -> Result<SearchPlan> {
         validate::k(nq, k)?;
         let nlist = self.trained()?.lists.nlist();
-        let params = params.resolve(&self.settings, nlist)?;
+        let params = params.resolve(&self.settings, nlist, self.metric)?;
         Ok(self.plan(nq, k, &params).1)
     }
 
-    fn check(
+    pub(super) fn check(
         &self,
         queries: Tensor<B, 2>,
         k: usize,
@@ -148,7 +152,10 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     ) -> Result<(ResolvedParams, Tensor<B::Inner, 2>)> {
         let nlist = self.trained()?.lists.nlist();
         validate::k(queries.dims()[0], k)?;
-        let params = params.resolve(&self.settings, nlist)?;
+        if let Some(selection) = &params.selection {
+            selection.check(queries.dims()[0])?;
+        }
+        let params = params.resolve(&self.settings, nlist, self.metric)?;
         Ok((
             params,
             validate::vectors::<B>(queries, self.d, &self.device, "queries")?,
@@ -171,39 +178,113 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         plan::ivf(&problem, params.mode, params.auto_rule)
     }
 
+    /// Distances of queries to the centroids of lists given by the caller, for limits that go by
+    /// them; zeros where nothing does.
+    fn centroid_distances(
+        &self,
+        queries: &Tensor<B::Inner, 2>,
+        lists: &[u32],
+        params: &ResolvedParams,
+    ) -> Result<Tensor<B::Inner, 2>> {
+        let nq = queries.dims()[0];
+        let shape = [nq, lists.len() / nq];
+        let asked = matches!(params.limit, Limit::Budget(_)) || params.safe_pruning;
+        if !asked {
+            return Ok(Tensor::zeros(shape, (&self.device, DType::F32)));
+        }
+        let queries = read(queries.clone())?;
+        let centroids = read(self.trained()?.centroids.clone())?;
+        let row = |of: &[f32], i: usize| of[i * self.d..(i + 1) * self.d].to_vec();
+        let distances: Vec<f32> = lists
+            .iter()
+            .enumerate()
+            .map(|(i, &list)| match list {
+                SKIP => self.metric.padding(),
+                list => {
+                    let (q, c) = (row(&queries, i / shape[1]), row(&centroids, list as usize));
+                    exact_distance(self.metric, &q, &c) as f32
+                }
+            })
+            .collect();
+        let distances = TensorData::new(distances, shape);
+        Ok(Tensor::from_data(distances, (&self.device, DType::F32)))
+    }
+
+    /// Searches the lists probed: all queries at once, or as many as have room for selectors of
+    /// their own.
     fn scan(
         &self,
         queries: Tensor<B::Inner, 2>,
         k: usize,
         params: &ResolvedParams,
-        probes: Tensor<B::Inner, 2, Int>,
+        selection: Option<&Selection>,
+        probes: Probes<B::Inner>,
     ) -> Result<SearchResult<B>> {
+        let before = Counters::now();
         let lists = &self.trained()?.lists;
-        let nq = queries.dims()[0];
+        let (nq, nprobe) = (queries.dims()[0], probes.lists.dims()[1]);
         let (mode, plan) = self.plan(nq, k, params);
-        let scan = Scan {
-            metric: self.metric,
-            d: self.d,
-            k,
-            lists: lists.store(),
-            ids: lists.ids(),
-            queries,
-            workspace: params.workspace,
-            restriction: Restriction::default(),
+        let caps = engine::caps(self.metric, params, lists, &probes, k)?;
+        let order = match caps {
+            None => None,
+            Some(_) => {
+                let centroids = &self.trained()?.centroids;
+                lists.reading_order(params.ordering, centroids, params.workspace)?
+            }
         };
-        let (mut hits, query_chunks) = match mode {
-            Mode::Csr => (engine::csr(&scan, probes.clone(), plan.order)?, 1),
-            Mode::Matrix => engine::matrix(&scan, probes.clone())?,
-        };
-        if params.counts && hits.counts.is_none() {
-            hits.counts = Some(count(&lists.sizes(), &list_numbers(probes.clone())?));
+        let at_once = engine::selected_queries(selection, lists.mask_words(), params.workspace);
+        let mut parts = Vec::new();
+        let (mut query_chunks, mut pruned) = (0, 0);
+        for range in pieces(nq, at_once) {
+            let masks = selection.map(|selection| lists.masks(selection, range.clone()));
+            let restriction = Restriction {
+                caps: caps
+                    .as_deref()
+                    .map(|caps| &caps[range.start * nprobe..range.end * nprobe]),
+                order: order.as_ref(),
+                masks: masks.as_ref(),
+            };
+            let part = |t: Tensor<B::Inner, 2>, width| t.slice([range.clone(), 0..width]);
+            let mut probes = Probes {
+                lists: probes.lists.clone().slice([range.clone(), 0..nprobe]),
+                distances: part(probes.distances.clone(), nprobe),
+            };
+            let scan = Scan {
+                metric: self.metric,
+                d: self.d,
+                k,
+                lists: lists.store(),
+                ids: lists.ids(),
+                queries: part(queries.clone(), self.d),
+                workspace: params.workspace,
+                restriction,
+            };
+            if params.safe_pruning && nprobe > 1 {
+                let centroids = &self.trained()?.centroids;
+                let balls = engine::balls(lists, centroids, params.workspace)?;
+                let (kept, skipped) = engine::prune(&scan, &probes, &balls, plan.order)?;
+                probes.lists = kept;
+                pruned += skipped;
+            }
+            let (mut hits, chunks) = match mode {
+                Mode::Csr => (engine::csr(&scan, probes.lists.clone(), plan.order)?, 1),
+                Mode::Matrix => engine::matrix(&scan, probes.lists.clone())?,
+            };
+            if params.counts && hits.counts.is_none() {
+                let lists_read = list_numbers(probes.lists)?;
+                hits.counts = Some(count(&lists.sizes(), &lists_read, nprobe, restriction));
+            }
+            query_chunks += chunks;
+            parts.push(hits);
         }
+        let hits = join(parts);
+        let spent = Counters::now().since(before);
         let stats = SearchStats {
             mode: plan.mode,
             kernel: B::capabilities(&self.device).kernel,
             reason: plan.reason,
             nq,
-            nprobe: probes.dims()[1],
+            nprobe,
             avg_group: plan.avg_group,
             auto_threshold: plan.auto_threshold,
             order: match mode {
@@ -215,6 +296,15 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 Mode::Matrix => "f32 matrix product".to_owned(),
             },
             query_chunks,
+            effective_limit: if caps.is_some() {
+                params.limit
+            } else {
+                Limit::Unlimited
+            },
+            lists_pruned: pruned,
+            launches: spent.launches,
+            blocking_reads: spent.blocking_reads,
+            workspace: params.workspace,
             ..SearchStats::default()
         };
         Ok(lift(hits, stats))
@@ -232,15 +322,37 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     }
 }
 
-/// What a scan of the lists named by `probes` compares, every row exactly.
-fn count(sizes: &[usize], probes: &[u32]) -> Counts {
-    let read = probes.iter().filter(|&&list| list != SKIP);
-    let sizes = read.map(|&list| sizes[list as usize] as u64);
-    let rows = sizes.clone().sum();
-    Counts {
-        rows_scanned: rows,
-        lists_scanned: sizes.filter(|&size| size > 0).count() as u64,
-        rows_reranked: rows,
+/// What a scan of the lists named by `probes`, `[nq, nprobe]`, compares, every row exactly.
+fn count(sizes: &[usize], probes: &[u32], nprobe: usize, restriction: Restriction<'_>) -> Counts {
+    let mut counts = Counts::default();
+    for (probe, &list) in probes.iter().enumerate() {
+        if list != SKIP {
+            let (list, len) = (list as usize, sizes[list as usize]);
+            let rows = restriction.of(probe / nprobe, probe, list, len).count() as u64;
+            counts.rows_scanned += rows;
+            counts.lists_scanned += u64::from(rows > 0);
+        }
+    }
+    counts.rows_reranked = counts.rows_scanned;
+    counts
+}
+
+/// Hits of consecutive queries, put together.
+pub(super) fn join<E: IvfBackend>(mut parts: Vec<Hits<E>>) -> Hits<E> {
+    if parts.len() == 1 {
+        return parts.remove(0);
+    }
+    let all: Option<Vec<Counts>> = parts.iter().map(|part| part.counts).collect();
+    let counts = all.map(|all| Counts {
+        rows_scanned: all.iter().map(|c| c.rows_scanned).sum(),
+        lists_scanned: all.iter().map(|c| c.lists_scanned).sum(),
+        rows_reranked: all.iter().map(|c| c.rows_reranked).sum(),
+    });
+    let (distances, labels) = parts.into_iter().map(|p| (p.distances, p.labels)).unzip();
+    Hits {
+        distances: Tensor::cat(distances, 0),
+        labels: Tensor::cat(labels, 0),
+        counts,
     }
 }
 

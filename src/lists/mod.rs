@@ -3,12 +3,16 @@
 //! A flat index is one list. Rows keep insertion order within their list. Whoever appends has
 //! checked shapes, ids and list numbers; [`InvertedLists::check`] states the invariants.
 
+mod derived;
+mod masks;
+
 use crate::{
     backend::{IvfBackend, Keep, ListStore, Places, RowIds, Slot},
     error::{Error, Result},
     params::Storage,
 };
 use burn::tensor::Tensor;
+use derived::Derived;
 use std::sync::Arc;
 
 /// Inverted lists on backend `E`. A clone is a snapshot.
@@ -21,6 +25,7 @@ pub(crate) struct InvertedLists<E: IvfBackend> {
     ntotal: usize,
     /// The next automatic id: above every id ever held, so that none is given twice.
     next_id: i64,
+    derived: Vec<Arc<Derived>>,
 }
 
 impl<E: IvfBackend> InvertedLists<E> {
@@ -33,7 +38,13 @@ impl<E: IvfBackend> InvertedLists<E> {
             ids: vec![Arc::default(); nlist],
             ntotal: 0,
             next_id: 0,
+            derived: (0..nlist).map(|_| Arc::default()).collect(),
         }
+    }
+
+    /// Forgets what followed from the rows of a list, whose rows have changed.
+    fn changed(&mut self, list: usize) {
+        self.derived[list] = Arc::default();
     }
 
     /// How vectors are stored.
@@ -131,6 +142,11 @@ impl<E: IvfBackend> InvertedLists<E> {
         }
         for (&id, &list) in ids.iter().zip(lists) {
             Arc::make_mut(&mut self.ids[list as usize]).push(id);
+        }
+        for (list, &added) in added.iter().enumerate() {
+            if added > 0 {
+                self.changed(list);
+            }
         }
         self.ntotal += ids.len();
         if let Some(&max) = ids.iter().max() {

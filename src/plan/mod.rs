@@ -1,6 +1,7 @@
 //! Deciding how to search: pure functions of numbers. No tensor is seen here.
 
 mod auto;
+pub(crate) mod budget;
 pub(crate) mod tuning;
 
 use crate::params::{AutoRule, FlatMode, SearchMode};

@@ -8,12 +8,15 @@ pub mod flat;
 pub mod hostile;
 pub mod ids;
 pub mod ivf;
+pub mod limits;
 pub mod lists;
 pub mod numbers;
 pub mod open;
 pub mod oracle;
 pub mod properties;
 pub mod queue;
+pub mod ranges;
+pub mod selectors;
 pub mod snapshots;
 pub mod storage;
 pub mod support;
@@ -101,6 +104,20 @@ macro_rules! mount {
                 answers_do_not_depend_on_it, filters_lose_nothing,
                 is_refused_where_there_is_no_choice, takes_no_more_than_a_tenth_beyond_the_data,
                 statistics_name_the_path,
+            );
+            cases!(limits:
+                c1_list_boundaries, c2_exact_codes, c3_nearest_list_empty, c4_limit_beyond_reach,
+                c5_recall_rises, c6_precedence, c7_topk_full, c10_profiles,
+                c13_budgets_reach_the_scan, c15_orderings, full_budgets_are_exact,
+                c17_safe_pruning, illegal_limits,
+            );
+            cases!(ranges:
+                d1_equals_brute_force, a11_given_ids, bounds, c8_limits_are_asked_for,
+                c9_empty_lists_stop, d4_selector, d5_many_hits, d6_max_results, edges,
+            );
+            cases!(selectors:
+                e2_e3_e4_e7_on_a_line, e5_e6_filter_is_the_subset, filters_at_few_probes,
+                e5_bitmaps_per_query, selectors_are_chunked, wrong_selections,
             );
             cases!(agreement:
                 modes_and_limits_are_bit_equal, few_probes_are_bit_equal, limits_have_effect,

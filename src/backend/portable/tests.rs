@@ -3,6 +3,7 @@
 //! No backend of the crate runs them, so nothing else would notice if they broke.
 
 use super::ROUNDOFF;
+use crate::backend::Restriction;
 use crate::{
     backend::{
         Counts, Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, RowIds, Scan, Slot,

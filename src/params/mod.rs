@@ -1,6 +1,10 @@
 //! What a caller may choose: modes, rules, parameters of one search.
 
-use crate::error::{Error, Result, illegal};
+use crate::{
+    error::{Error, Result, illegal},
+    metric::Metric,
+    selector::{IdSelector, Selection},
+};
 use core::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +31,12 @@ macro_rules! named {
         }
     };
 }
+
+mod limits;
+mod range;
+
+pub use limits::{Budget, BudgetStrategy, Limit, ListOrdering, MaxCodes, MaxCodesRule, Profile};
+pub use range::{RangeBound, RangeParams};
 
 /// How an inverted file is searched. Every mode returns the same bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -135,12 +145,42 @@ pub struct SearchParams {
     /// Whether to count what was compared even where that takes a read of the device.
     #[serde(default)]
     pub counts: bool,
+    /// Defaults for what neither these parameters nor the index say.
+    #[serde(default)]
+    pub profile: Option<Profile>,
+    /// How many rows a query is compared with.
+    #[serde(default)]
+    pub limit: Option<Limit>,
+    /// In which order lists are read where a limit leaves rows out.
+    #[serde(default)]
+    pub list_ordering: Option<ListOrdering>,
+    /// Whether lists that cannot hold one of the k best are left out.
+    #[serde(default)]
+    pub safe_pruning: Option<bool>,
+    /// Which ids may be found; all when absent.
+    #[serde(default)]
+    pub selection: Option<Selection>,
 }
 
 impl SearchParams {
-    /// The index's own settings: exact distances to every row of the probed lists.
+    /// Every row of the probed lists, whatever limit the index has.
     pub fn exact() -> Self {
-        Self::default()
+        Self::default().with_limit(Limit::Unlimited)
+    }
+
+    /// Finds only the ids in `selector`. Which lists are probed does not change.
+    #[must_use]
+    pub fn with_selector(mut self, selector: IdSelector) -> Self {
+        self.selection = Some(Selection::Shared(selector));
+        self
+    }
+
+    /// Gives every query a selector of its own: query `i` finds only ids in
+    /// `selectors[of[i]]`. Queries that share a selector share its evaluation.
+    #[must_use]
+    pub fn with_query_selectors(mut self, selectors: Vec<IdSelector>, of: Vec<u32>) -> Self {
+        self.selection = Some(Selection::PerQuery { selectors, of });
+        self
     }
 
     /// Probes `nprobe` lists per query (0 is an error at the search, above nlist is clamped).
@@ -179,13 +219,38 @@ impl SearchParams {
         self
     }
 
-    /// Fills what is not set from the index's settings and checks the rest.
-    pub(crate) fn resolve(&self, index: &IvfSettings, nlist: usize) -> Result<ResolvedParams> {
+    /// Fills what is not set from the index's settings, then the profile, and checks the rest.
+    pub(crate) fn resolve(
+        &self,
+        index: &IvfSettings,
+        nlist: usize,
+        metric: Metric,
+    ) -> Result<ResolvedParams> {
         let nprobe = self
             .nprobe
             .unwrap_or_else(|| index.nprobe_or_default(nlist));
         if nprobe == 0 {
             return Err(Error::ZeroNprobe);
+        }
+        let profile = self.profile.unwrap_or_default();
+        let near_first = match metric {
+            Metric::L2 => ListOrdering::ResidualNorm,
+            Metric::InnerProduct => ListOrdering::Projection,
+        };
+        let (limit, ordering) = match profile.budget() {
+            None => (Limit::Unlimited, ListOrdering::Insertion),
+            Some(rows) => (Limit::Budget(Budget::distance_weighted(rows)), near_first),
+        };
+        let ordering = self
+            .list_ordering
+            .or(index.list_ordering)
+            .unwrap_or(ordering);
+        if ordering != ListOrdering::Insertion && ordering != near_first {
+            return Err(Error::ListOrdering {
+                ordering,
+                metric,
+                instead: near_first,
+            });
         }
         Ok(ResolvedParams {
             nprobe: nprobe.min(nlist),
@@ -193,6 +258,9 @@ impl SearchParams {
             auto_rule: self.auto_rule.unwrap_or(index.auto_rule).check()?,
             workspace: check_workspace(self.workspace_limit.unwrap_or(index.workspace))?,
             counts: self.counts,
+            limit: self.limit.or(index.limit).unwrap_or(limit).check()?,
+            ordering,
+            safe_pruning: self.safe_pruning.unwrap_or(index.safe_pruning),
         })
     }
 }
@@ -205,6 +273,9 @@ pub(crate) struct ResolvedParams {
     pub auto_rule: AutoRule,
     pub workspace: usize,
     pub counts: bool,
+    pub limit: Limit,
+    pub ordering: ListOrdering,
+    pub safe_pruning: bool,
 }
 
 /// Search settings an inverted file keeps.
@@ -215,6 +286,9 @@ pub(crate) struct IvfSettings {
     pub auto_rule: AutoRule,
     pub workspace: usize,
     pub storage: Storage,
+    pub limit: Option<Limit>,
+    pub list_ordering: Option<ListOrdering>,
+    pub safe_pruning: bool,
 }
 
 impl Default for IvfSettings {
@@ -225,6 +299,9 @@ impl Default for IvfSettings {
             auto_rule: AutoRule::Measured,
             workspace: DEFAULT_WORKSPACE,
             storage: Storage::Auto,
+            limit: None,
+            list_ordering: None,
+            safe_pruning: false,
         }
     }
 }

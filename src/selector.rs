@@ -293,7 +293,7 @@ impl Compiled {
 /// Sets the first `n` bits.
 fn fill(n: usize, words: &mut [u32]) {
     words.fill(u32::MAX);
-    if n % 32 != 0
+    if !n.is_multiple_of(32)
         && let Some(last) = words.last_mut()
     {
         *last = (1 << (n % 32)) - 1;
@@ -324,7 +324,7 @@ mod tests {
             IdSelector::All,
             !IdSelector::All,
             IdSelector::range(-3..70),
-            IdSelector::range(9..3),
+            IdSelector::Range { min: 9, max: 3 },
             IdSelector::batch([]),
             !sparse.clone(),
             dense.clone() & !bits.clone(),

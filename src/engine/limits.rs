@@ -97,15 +97,12 @@ pub(crate) fn prune<E: IvfBackend>(
     let kth = read(hits.distances.slice([0..nq, scan.k - 1..scan.k]))?;
     let mut lists = list_numbers(probes.lists.clone())?;
     let distances = read(probes.distances.clone())?;
-    let lengths: Vec<f64> = match scan.metric {
-        Metric::L2 => Vec::new(),
-        _ => {
-            let squares = (scan.queries.clone() * scan.queries.clone()).sum_dim(1);
-            read(squares)?
-                .into_iter()
-                .map(|s| f64::from(s).sqrt())
-                .collect()
-        }
+    let lengths: Vec<f64> = if scan.metric == Metric::L2 {
+        Vec::new()
+    } else {
+        let squares = (scan.queries.clone() * scan.queries.clone()).sum_dim(1);
+        let squares = read(squares)?;
+        squares.into_iter().map(|s| f64::from(s).sqrt()).collect()
     };
     // Relative error of a sum of d products in f32, with room to spare.
     let slack = (scan.d as f64 + 32.0) / f64::from(1 << 22);
@@ -118,17 +115,14 @@ pub(crate) fn prune<E: IvfBackend>(
             }
             let distance = f64::from(distance);
             let radius = balls.radii[*list as usize];
-            let cannot = match scan.metric {
-                Metric::L2 => {
-                    let gap = (distance.max(0.0) * (1.0 - slack)).sqrt() - radius;
-                    gap > 0.0 && gap * gap > kth * (1.0 + slack) + f64::from(f32::MIN_POSITIVE)
-                }
-                _ => {
-                    let length = lengths[i] * (1.0 + slack);
-                    let centroid = balls.lengths[*list as usize];
-                    let rounding = slack * length * (2.0 * centroid + radius);
-                    distance + length * radius + rounding + f64::from(f32::MIN_POSITIVE) < kth
-                }
+            let cannot = if scan.metric == Metric::L2 {
+                let gap = (distance.max(0.0) * (1.0 - slack)).sqrt() - radius;
+                gap > 0.0 && gap * gap > kth * (1.0 + slack) + f64::from(f32::MIN_POSITIVE)
+            } else {
+                let length = lengths[i] * (1.0 + slack);
+                let centroid = balls.lengths[*list as usize];
+                let rounding = slack * length * (2.0 * centroid + radius);
+                distance + length * radius + rounding + f64::from(f32::MIN_POSITIVE) < kth
             };
             if cannot {
                 *list = SKIP;

@@ -225,12 +225,11 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let (nq, nprobe) = (queries.dims()[0], probes.lists.dims()[1]);
         let (mode, plan) = self.plan(nq, k, params);
         let caps = engine::caps(self.metric, params, lists, &probes, k)?;
-        let order = match caps {
-            None => None,
-            Some(_) => {
-                let centroids = &self.trained()?.centroids;
-                lists.reading_order(params.ordering, centroids, params.workspace)?
-            }
+        let order = if caps.is_some() {
+            let centroids = &self.trained()?.centroids;
+            lists.reading_order(params.ordering, centroids, params.workspace)?
+        } else {
+            None
         };
         let at_once = engine::selected_queries(selection, lists.mask_words(), params.workspace);
         let mut parts = Vec::new();

@@ -232,9 +232,10 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             let quantizer = trained.quantizer(self.metric, workspace);
             let all = engine::probe(&quantizer, queries.clone(), resolved.nprobe)?;
             let caps = engine::caps(self.metric, &resolved, lists, &all, 1)?;
-            let order = match caps {
-                None => None,
-                Some(_) => lists.reading_order(resolved.ordering, &trained.centroids, workspace)?,
+            let order = if caps.is_some() {
+                lists.reading_order(resolved.ordering, &trained.centroids, workspace)?
+            } else {
+                None
             };
             let nprobe = resolved.nprobe;
             let at_once = engine::selected_queries(selection, lists.mask_words(), workspace);

@@ -99,17 +99,16 @@ impl<E: IvfBackend> InvertedLists<E> {
             let keys = &keys[first..first + self.ids[l].len()];
             first += keys.len();
             let order = Arc::new(ListOrder::ascending(keys));
-            match ordering {
-                ListOrdering::Projection => {
-                    let _ = self.derived[l].projection.set(order);
-                }
-                _ => {
-                    // The square is summed in f32, from rounded differences.
-                    let most = keys.iter().copied().fold(0.0, f32::max);
-                    let slack = 1.0 + (self.d as f64 + 16.0) / f64::from(1 << 22);
-                    let radius = (f64::from(most) * slack).sqrt() + f64::from(f32::MIN_POSITIVE);
-                    let _ = self.derived[l].residual.set(Residual { order, radius });
-                }
+            if ordering == ListOrdering::Projection {
+                let _ = self.derived[l].projection.set(order);
+            } else {
+                // The square is summed in f32, from rounded differences.
+                let most = keys.iter().copied().fold(0.0, f32::max);
+                let slack = 1.0 + (self.d as f64 + 16.0) / f64::from(1 << 22);
+                // Squares too small for an f32 were lost.
+                let lost = 2.0 * self.d as f64 * f64::from(f32::MIN_POSITIVE);
+                let radius = (f64::from(most) * slack + lost).sqrt();
+                let _ = self.derived[l].residual.set(Residual { order, radius });
             }
         }
         Ok(())
@@ -128,12 +127,11 @@ impl<E: IvfBackend> InvertedLists<E> {
         let lists: Tensor<E, 1, Int> =
             Tensor::from_data(TensorData::new(lists, [at.len()]), &x.device());
         let c = centroids.clone().select(0, lists);
-        let terms = match ordering {
-            ListOrdering::Projection => x * c.neg(),
-            _ => {
-                let difference = x - c;
-                difference.clone() * difference
-            }
+        let terms = if ordering == ListOrdering::Projection {
+            x * c.neg()
+        } else {
+            let difference = x - c;
+            difference.clone() * difference
         };
         read(portable::tree_sum(terms))
     }

@@ -134,8 +134,10 @@ pub fn e5_bitmaps_per_query<B: IvfBackend>(device: &B::Device) {
     for (at, &bit) in bits.iter().enumerate() {
         words[at / 32] |= u32::from(bit) << (at % 32);
     }
-    let mut params = SearchParams::default();
-    params.selection = Some(Selection::bitmap_u32(&words, nq, n).unwrap());
+    let params = SearchParams {
+        selection: Some(Selection::bitmap_u32(&words, nq, n).unwrap()),
+        ..SearchParams::default()
+    };
     let found = Answer::read(&index.search_with(queries.on(device), n, &params).unwrap());
     for q in 0..nq {
         let mut ids: Vec<i64> = found

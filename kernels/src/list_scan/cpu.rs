@@ -304,7 +304,7 @@ impl<'a> Job<'a> {
         let n = labels.len() / stride;
         let (block, work, mut counts) = self.prepare(first, n, workers);
         let workers = workers.min(work.pieces.len().max(1));
-        let mut found = self.run(&block, &work, n, workers);
+        let mut found = Self::run(&block, &work, n, workers);
         counts.reranked = found.iter().map(|(_, reranked)| reranked).sum();
         // Every query's finds by all workers, side by side.
         let mut finds: Vec<Vec<&mut Seeker>> = (0..n).map(|_| Vec::new()).collect();
@@ -367,7 +367,6 @@ impl<'a> Job<'a> {
 
     /// What workers find for the block's `n` queries, and rows compared exactly, worker by worker.
     pub fn run(
-        &self,
         block: &Block<'_>,
         work: &Work<'_>,
         n: usize,

@@ -75,7 +75,7 @@ pub fn within(
             let n = step.min(nq - first);
             let (block, work, read) = job.prepare(first, n, threads);
             let workers = threads.min(work.pieces.len().max(1));
-            let mut found = job.run(&block, &work, n, workers);
+            let mut found = Job::run(&block, &work, n, workers);
             counts.rows += read.rows;
             counts.lists += read.lists;
             let mut finds: Vec<Vec<&mut Seeker>> = (0..n).map(|_| Vec::new()).collect();

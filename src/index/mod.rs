@@ -7,6 +7,7 @@ mod builder;
 mod flat;
 mod ivf_flat;
 mod ivf_search;
+mod saving;
 mod validate;
 
 pub use builder::IndexIvfFlatBuilder;

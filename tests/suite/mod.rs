@@ -14,6 +14,7 @@ pub mod open;
 pub mod oracle;
 pub mod properties;
 pub mod queue;
+pub mod saving;
 pub mod snapshots;
 pub mod storage;
 pub mod support;
@@ -101,6 +102,10 @@ macro_rules! mount {
                 answers_do_not_depend_on_it, filters_lose_nothing,
                 is_refused_where_there_is_no_choice, takes_no_more_than_a_tenth_beyond_the_data,
                 statistics_name_the_path,
+            );
+            cases!(saving:
+                h1_ivf_round_trip, h1_flat_round_trip, h8_untrained, h10_goes_on, small_ones,
+                kinds_and_streams,
             );
             cases!(agreement:
                 modes_and_limits_are_bit_equal, few_probes_are_bit_equal, limits_have_effect,

@@ -227,6 +227,78 @@ pub enum Error {
         /// The backend.
         backend: String,
     },
+    /// A file or stream could not be read or written.
+    #[error("{action} failed: {message}")]
+    Io {
+        /// What was being done, and with which file.
+        action: String,
+        /// The kind of failure.
+        kind: std::io::ErrorKind,
+        /// The system's words.
+        message: String,
+    },
+    /// The first bytes are not those of an index file.
+    #[error(
+        "not a burn-ivf index: the file begins with {found:02x?}; write one with save(), or read a faiss index with its own reader"
+    )]
+    NotAnIndex {
+        /// The first bytes, eight at most.
+        found: Vec<u8>,
+    },
+    /// A file of a later version of the format.
+    #[error(
+        "the file has format version {found}, this burn-ivf reads versions up to {newest}; update burn-ivf"
+    )]
+    NewerFormat {
+        /// The file's version.
+        found: u32,
+        /// The newest version that is read.
+        newest: u32,
+    },
+    /// A file of another kind of index.
+    #[error("the file holds an index of kind {found}, not {expected}; load it as {found}")]
+    WrongKind {
+        /// The kind asked for.
+        expected: &'static str,
+        /// The kind found.
+        found: String,
+    },
+    /// The file holds something this version does not know and must not leave out.
+    #[error("the file uses {what} {found}, this burn-ivf knows {known}; update burn-ivf")]
+    UnknownInFile {
+        /// What it is.
+        what: &'static str,
+        /// What was found.
+        found: String,
+        /// What is known.
+        known: &'static str,
+    },
+    /// The file ends too early.
+    #[error("the file ends inside {part}; it was cut short, use another copy")]
+    Truncated {
+        /// Where it ends.
+        part: String,
+    },
+    /// The contents of a section are not those that were written.
+    #[error(
+        "{part} is damaged: its checksum is {found:016x}, {expected:016x} was written; use another copy"
+    )]
+    Checksum {
+        /// Which part.
+        part: String,
+        /// The checksum in the file.
+        expected: u64,
+        /// That of the contents.
+        found: u64,
+    },
+    /// The file contradicts itself.
+    #[error("the file is not a sound index: {part}: {reason}")]
+    Corrupt {
+        /// Which part.
+        part: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Reading a tensor back from its device failed.
     #[error("reading from the device failed: {0}")]
     Device(String),

@@ -62,6 +62,7 @@ mod index;
 mod lists;
 mod metric;
 mod params;
+mod persist;
 mod plan;
 mod result;
 mod selector;

@@ -3,7 +3,7 @@
 //! Called by `ndarray.rs` and `flex.rs` only, which say how to see a tensor as a slice.
 
 use super::{
-    Capabilities, Hits, Keep, ListStore, Places, Probing, RangeHits, Reads, RowIds, Scan, Slot,
+    Capabilities, Hits, Keep, ListStore, Places, Probing, RangeHits, Reads, RowIds, Run, Scan, Slot,
 };
 use crate::{error::Result, params::Storage};
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
@@ -37,7 +37,8 @@ impl<B: HostTensors> ListStore<B> for HostLists {
         let layout = layout(d, keep);
         Self {
             d,
-            lists: (0..nlist).map(|_| Arc::new(Rows::new(d, layout))).collect(),
+            // One empty list stands for all until they get rows of their own.
+            lists: vec![Arc::new(Rows::new(d, layout)); nlist],
         }
     }
 
@@ -80,6 +81,43 @@ impl<B: HostTensors> ListStore<B> for HostLists {
             TensorData::new(rows, [at.len(), self.d]),
             (&device, DType::F32),
         ))
+    }
+
+    fn extend(&mut self, rows: &[f32], runs: &[Run], _: RowIds<'_>, _: &B::Device) -> Result<()> {
+        let (mut jobs, mut from) = (Vec::with_capacity(runs.len()), 0);
+        let (mut lists, mut passed) = (self.lists.as_mut_slice(), 0);
+        for run in runs {
+            let tail = core::mem::take(&mut lists)
+                .split_at_mut(run.list as usize - passed)
+                .1;
+            let Some((list, tail)) = tail.split_first_mut() else {
+                break;
+            };
+            let values = run.rows * self.d;
+            jobs.push((list, run, &rows[from..from + values]));
+            (lists, passed, from) = (tail, run.list as usize + 1, from + values);
+        }
+        jobs.into_par_iter().for_each(|(list, run, rows)| {
+            let list = Arc::make_mut(list);
+            list.reserve(run.room.saturating_sub(list.len()).max(run.rows));
+            list.extend(rows);
+        });
+        Ok(())
+    }
+
+    fn copy_rows(&self, runs: &[Run], out: &mut [f32]) -> Result<()> {
+        let (mut jobs, mut rest) = (Vec::new(), out);
+        for run in runs {
+            for first in (run.first..run.first + run.rows).step_by(SERIAL_ROWS) {
+                let n = (run.first + run.rows - first).min(SERIAL_ROWS);
+                let (piece, tail) = core::mem::take(&mut rest).split_at_mut(n * self.d);
+                jobs.push((&self.lists[run.list as usize], first..first + n, piece));
+                rest = tail;
+            }
+        }
+        jobs.into_par_iter()
+            .for_each(|(list, range, piece)| list.copy_rows(range, piece));
+        Ok(())
     }
 
     fn ranks_by(&self) -> String {

@@ -190,6 +190,46 @@ pub trait ListStore<B: Backend>: Clone + core::fmt::Debug + Send + Sync + 'stati
     /// When the device cannot hold them.
     fn gather(&self, at: &[Slot]) -> Result<Tensor<B, 2>>;
 
+    /// Appends rows from host memory, f32 `[n, d]`, run after run; `ids` are those of all rows held
+    /// now or later. Nothing changes on an error.
+    ///
+    /// # Errors
+    /// When the device cannot hold them.
+    fn extend(
+        &mut self,
+        rows: &[f32],
+        runs: &[Run],
+        ids: RowIds<'_>,
+        device: &B::Device,
+    ) -> Result<()> {
+        let n: usize = runs.iter().map(|run| run.rows).sum();
+        let (mut lists, mut new) = (Vec::with_capacity(n), Vec::with_capacity(n));
+        for at in runs.iter().flat_map(Run::slots) {
+            lists.push(at.list);
+            new.push(ids.id(at));
+        }
+        let data = TensorData::new(rows.to_vec(), [n, rows.len() / n.max(1)]);
+        let to = Places {
+            lists: &lists,
+            ids: &new,
+            held: ids,
+        };
+        self.append(Tensor::from_data(data, (device, DType::F32)), &to)
+    }
+
+    /// Copies the rows of `runs` to `out`, f32 `[n, d]` in host memory, with the exact stored
+    /// values. Blocks until they are there.
+    ///
+    /// # Errors
+    /// When the device cannot be read or cannot hold them twice.
+    fn copy_rows(&self, runs: &[Run], out: &mut [f32]) -> Result<()> {
+        let at: Vec<Slot> = runs.iter().flat_map(Run::slots).collect();
+        if !at.is_empty() {
+            out.copy_from_slice(&read(self.gather(&at)?)?);
+        }
+        Ok(())
+    }
+
     /// Bytes allocated for vectors.
     fn bytes(&self) -> usize;
 
@@ -212,6 +252,33 @@ pub struct Places<'a> {
     pub ids: &'a [i64],
     /// The ids of the rows held so far.
     pub held: RowIds<'a>,
+}
+
+/// Rows that follow each other in one list. Runs that are passed together name lists in rising
+/// order, each once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The list.
+    pub list: u32,
+    /// The first row's place in it.
+    pub first: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Rows to make room for in the list, when rows are appended.
+    pub room: usize,
+}
+
+impl Run {
+    /// Where its rows lie.
+    pub fn slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        let Self {
+            list, first, rows, ..
+        } = *self;
+        (first..first + rows).map(move |slot| Slot {
+            list,
+            slot: slot as u32,
+        })
+    }
 }
 
 /// The ids of the rows of every list.

@@ -156,7 +156,7 @@ macro_rules! forward_to_inner {
 #[cfg(any(feature = "autodiff", feature = "fusion"))]
 mod wrapper {
     use crate::{
-        backend::{Hits, IvfBackend, Keep, ListStore, Places, Reads, RowIds, Scan, Slot},
+        backend::{Hits, IvfBackend, Keep, ListStore, Places, Reads, RowIds, Run, Scan, Slot},
         error::Result,
     };
     use burn::tensor::Tensor;
@@ -212,6 +212,20 @@ mod wrapper {
 
         fn gather(&self, at: &[Slot]) -> Result<Tensor<B, 2>> {
             Ok(B::lift(self.0.gather(at)?))
+        }
+
+        fn extend(
+            &mut self,
+            rows: &[f32],
+            runs: &[Run],
+            ids: RowIds<'_>,
+            device: &B::Device,
+        ) -> Result<()> {
+            self.0.extend(rows, runs, ids, device)
+        }
+
+        fn copy_rows(&self, runs: &[Run], out: &mut [f32]) -> Result<()> {
+            self.0.copy_rows(runs, out)
         }
 
         fn bytes(&self) -> usize {

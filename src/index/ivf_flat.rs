@@ -42,8 +42,8 @@ pub struct IndexIvfFlat<B: IvfBackend> {
     pub(super) metric: Metric,
     pub(super) device: B::Device,
     pub(super) settings: IvfSettings,
-    nlist: Option<usize>,
-    kmeans: KMeansParams,
+    pub(super) nlist: Option<usize>,
+    pub(super) kmeans: KMeansParams,
     pub(super) trained: Option<Trained<B::Inner>>,
 }
 
@@ -59,10 +59,15 @@ pub(super) struct Trained<E: IvfBackend> {
 impl<E: IvfBackend> Trained<E> {
     fn new(centroids: Tensor<E, 2>, storage: Storage, device: &E::Device) -> Result<Self> {
         let [nlist, d] = centroids.dims();
+        Self::with_lists(centroids, InvertedLists::new(d, nlist, storage, device))
+    }
+
+    /// As many lists as centroids.
+    pub fn with_lists(centroids: Tensor<E, 2>, lists: InvertedLists<E>) -> Result<Self> {
         Ok(Self {
             centroid_lists: cluster::centroid_list(centroids.clone())?,
             centroids,
-            lists: InvertedLists::new(d, nlist, storage, device),
+            lists,
         })
     }
 }

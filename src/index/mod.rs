@@ -8,6 +8,7 @@ mod flat;
 mod ivf_flat;
 mod ivf_search;
 mod range;
+mod saving;
 mod validate;
 
 pub use builder::IndexIvfFlatBuilder;

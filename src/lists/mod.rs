@@ -7,7 +7,7 @@ mod derived;
 mod masks;
 
 use crate::{
-    backend::{IvfBackend, Keep, ListStore, Places, RowIds, Slot},
+    backend::{IvfBackend, Keep, ListStore, Places, RowIds, Run, Slot},
     error::{Error, Result},
     params::Storage,
 };
@@ -45,6 +45,38 @@ impl<E: IvfBackend> InvertedLists<E> {
     /// Forgets what followed from the rows of a list, whose rows have changed.
     fn changed(&mut self, list: usize) {
         self.derived[list] = Arc::default();
+    }
+
+    /// Lists of rows with the ids of `tables`, still without vectors: [`fill`](Self::fill) brings
+    /// them, all of them, before the lists are used.
+    pub fn with_tables(
+        d: usize,
+        storage: Storage,
+        tables: Vec<Arc<Vec<i64>>>,
+        next_id: i64,
+        device: &E::Device,
+    ) -> Self {
+        let mut lists = Self::new(d, tables.len(), storage, device);
+        lists.ntotal = tables.iter().map(|ids| ids.len()).sum();
+        lists.ids = tables;
+        lists.next_id = next_id;
+        lists
+    }
+
+    /// Brings the vectors of `runs`, f32 `[n, d]`, list by list from the first to the last row.
+    pub fn fill(&mut self, rows: &[f32], runs: &[Run], device: &E::Device) -> Result<()> {
+        self.store
+            .extend(rows, runs, RowIds::Tables(&self.ids), device)
+    }
+
+    /// Copies the vectors of `runs` to the host.
+    pub fn copy_rows(&self, runs: &[Run], out: &mut [f32]) -> Result<()> {
+        self.store.copy_rows(runs, out)
+    }
+
+    /// The next automatic id.
+    pub fn next_id(&self) -> i64 {
+        self.next_id
     }
 
     /// How vectors are stored.

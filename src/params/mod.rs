@@ -278,8 +278,10 @@ pub(crate) struct ResolvedParams {
     pub safe_pruning: bool,
 }
 
-/// Search settings an inverted file keeps.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Search settings an inverted file keeps. A saved index holds them under these names: a field added
+/// here is saved with the rest, and has its default in older files.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct IvfSettings {
     pub nprobe: Option<usize>,
     pub mode: SearchMode,

@@ -16,6 +16,7 @@ pub mod oracle;
 pub mod properties;
 pub mod queue;
 pub mod ranges;
+pub mod saving;
 pub mod selectors;
 pub mod snapshots;
 pub mod storage;
@@ -118,6 +119,10 @@ macro_rules! mount {
             cases!(selectors:
                 e2_e3_e4_e7_on_a_line, e5_e6_filter_is_the_subset, filters_at_few_probes,
                 e5_bitmaps_per_query, selectors_are_chunked, wrong_selections,
+            );
+            cases!(saving:
+                h1_ivf_round_trip, h1_flat_round_trip, h8_untrained, h10_goes_on, small_ones,
+                kinds_and_streams,
             );
             cases!(agreement:
                 modes_and_limits_are_bit_equal, few_probes_are_bit_equal, limits_have_effect,

@@ -199,6 +199,22 @@ impl Rows {
         Isa::detect().run(Push { rows: self, row });
     }
 
+    /// Appends vectors, row-major `[n, d]`, of finite components.
+    ///
+    /// # Panics
+    /// When `rows` does not hold whole vectors, or the list would hold 2³² - 1 rows.
+    pub fn extend(&mut self, rows: &[f32]) {
+        assert!(rows.len().is_multiple_of(self.d), "rows are whole");
+        let n = rows.len() / self.d;
+        assert!(n < u32::MAX as usize - self.len, "a list is full");
+        debug_assert!(rows.iter().all(|v| v.is_finite()), "rows are finite");
+        self.reserve(n);
+        Isa::detect().run(Extend {
+            rows: self,
+            new: rows,
+        });
+    }
+
     #[inline(always)]
     fn push_row<S: Simd>(&mut self, simd: S, row: &[f32]) {
         let (panel, place) = (self.len / PANEL, self.len % PANEL);
@@ -258,6 +274,18 @@ impl Rows {
     /// When there is no such row, or `out` is shorter than `d`.
     pub fn copy_row(&self, slot: usize, out: &mut [f32]) {
         self.read_row(slot, Isa::detect(), out);
+    }
+
+    /// Copies rows `range` to `out`, row-major `[range.len(), d]`.
+    ///
+    /// # Panics
+    /// When there are no such rows, or `out` has another length.
+    pub fn copy_rows(&self, range: Range<usize>, out: &mut [f32]) {
+        assert_eq!(out.len(), range.len() * self.d, "room for every row");
+        let isa = Isa::detect();
+        for (slot, out) in range.zip(out.chunks_exact_mut(self.d)) {
+            self.read_row(slot, isa, out);
+        }
     }
 
     /// [`copy_row`](Self::copy_row) by the instructions at hand.
@@ -349,6 +377,23 @@ impl WithSimd for Push<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         self.rows.push_row(simd, self.row);
+    }
+}
+
+/// Many pushes compiled for an instruction set.
+struct Extend<'a> {
+    rows: &'a mut Rows,
+    new: &'a [f32],
+}
+
+impl WithSimd for Extend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        for row in self.new.chunks_exact(self.rows.d) {
+            self.rows.push_row(simd, row);
+        }
     }
 }
 

@@ -1,0 +1,133 @@
+//! Moving vectors between a stream and lists: one chunk is read or written while the one before or
+//! after it is taken apart or gathered, which keeps two processors busy and memory at two chunks.
+
+use super::container::{Open, Reader, Writer, bytes_of};
+use crate::{
+    backend::{IvfBackend, Run},
+    error::Result,
+    lists::InvertedLists,
+};
+use std::io::{Read, Write};
+use xxhash_rust::xxh3::Xxh3Default;
+
+/// Bytes moved at once where lists lie in host memory: they stay in a second-level cache.
+const HOST_CHUNK: usize = 1 << 20;
+/// Bytes moved at once to and from another device, where every append has a price of its own.
+const DEVICE_CHUNK: usize = 64 << 20;
+
+/// Rows of `bytes` each that are moved at once.
+pub(super) fn chunk_rows(host: bool, bytes: usize) -> usize {
+    let chunk = if host { HOST_CHUNK } else { DEVICE_CHUNK };
+    (chunk / bytes.max(1)).max(1)
+}
+
+/// The rows of lists of these sizes, in order, cut into groups of at most `chunk` rows; `exact`
+/// makes room for whole lists at once.
+pub(super) fn cut(
+    sizes: &[usize],
+    chunk: usize,
+    exact: bool,
+) -> impl Iterator<Item = Vec<Run>> + '_ {
+    let (mut list, mut first) = (0, 0);
+    core::iter::from_fn(move || {
+        let (mut runs, mut left) = (Vec::new(), chunk);
+        while left > 0 && list < sizes.len() {
+            let rows = (sizes[list] - first).min(left);
+            if rows > 0 {
+                let room = if exact { sizes[list] } else { first + rows };
+                runs.push(Run {
+                    list: list as u32,
+                    first,
+                    rows,
+                    room,
+                });
+            }
+            (left, first) = (left - rows, first + rows);
+            if first == sizes[list] {
+                (list, first) = (list + 1, 0);
+            }
+        }
+        (!runs.is_empty()).then_some(runs)
+    })
+}
+
+pub(super) fn rows(runs: &[Run]) -> usize {
+    runs.iter().map(|run| run.rows).sum()
+}
+
+/// Runs both, `other` on another thread if `apart`.
+fn both<A, B: Send>(
+    apart: bool,
+    here: impl FnOnce() -> A,
+    other: impl FnOnce() -> B + Send,
+) -> (A, Option<B>) {
+    if !apart {
+        let done = other();
+        return (here(), Some(done));
+    }
+    let mut done = None;
+    let here = rayon::in_place_scope(|scope| {
+        scope.spawn(|_| done = Some(other()));
+        here()
+    });
+    (here, done)
+}
+
+/// Reads the vectors of lists of these sizes from an open section and passes them to `store`.
+pub(super) fn read_rows<R: Read>(
+    reader: &mut Reader<R>,
+    open: &mut Open,
+    (sizes, d): (&[usize], usize),
+    host: bool,
+    mut store: impl FnMut(&[f32], &[Run]) -> Result<()> + Send,
+) -> Result<()> {
+    let chunk = chunk_rows(host, d.saturating_mul(size_of::<f32>()));
+    let (mut held, mut fresh) = (Vec::new(), Vec::new());
+    let mut waiting: Vec<Run> = Vec::new();
+    for runs in cut(sizes, chunk, reader.is_bounded()) {
+        let (read, stored) = both(
+            host && !waiting.is_empty(),
+            || reader.values(open, &mut fresh, rows(&runs) * d),
+            || store(&held, &waiting),
+        );
+        stored.transpose()?;
+        read?;
+        core::mem::swap(&mut held, &mut fresh);
+        waiting = runs;
+    }
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    store(&held, &waiting)
+}
+
+/// Writes the vectors of all lists to an open section; returns their checksum.
+pub(super) fn write_rows<W: Write, E: IvfBackend>(
+    writer: &mut Writer<W>,
+    lists: &InvertedLists<E>,
+    d: usize,
+    host: bool,
+) -> Result<u64> {
+    let sizes = lists.sizes();
+    let chunk = chunk_rows(host, d * size_of::<f32>());
+    let mut hash = Xxh3Default::new();
+    let (mut full, mut empty) = (Vec::new(), Vec::new());
+    let mut gather = |runs: &[Run], buffer: &mut Vec<f32>| -> Result<()> {
+        buffer.resize(rows(runs) * d, 0.0);
+        lists.copy_rows(runs, buffer)?;
+        hash.update(&bytes_of(buffer));
+        Ok(())
+    };
+    for runs in cut(&sizes, chunk, true) {
+        let (written, gathered) = both(
+            host,
+            || writer.raw(&bytes_of(&full)),
+            || gather(&runs, &mut empty),
+        );
+        written?;
+        gathered.transpose()?;
+        core::mem::swap(&mut full, &mut empty);
+    }
+    writer.raw(&bytes_of(&full))?;
+    Ok(hash.digest())
+}

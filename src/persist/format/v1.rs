@@ -1,0 +1,420 @@
+//! Version 1: which sections an index has, and what must hold between them.
+
+use super::{
+    container::{Reader, Tag, Writer, bytes_of, u32_at, u64_at},
+    pipeline::{chunk_rows, cut, read_rows, rows, write_rows},
+};
+use crate::{
+    backend::{IvfBackend, Run, label_dtype},
+    error::{Error, Result},
+    lists::InvertedLists,
+    metric::Metric,
+    params::Storage,
+    persist::{Kind, Loaded, Saved, Settings, corrupt},
+};
+use burn::tensor::DType;
+use std::{
+    io::{BufWriter, Read, Write},
+    sync::Arc,
+};
+use xxhash_rust::xxh3::Xxh3Default;
+
+const INFO: Tag = Tag(*b"INFO");
+const SETTINGS: Tag = Tag(*b"SETT");
+const INIT: Tag = Tag(*b"KINI");
+const WEIGHTS: Tag = Tag(*b"KWGT");
+const CENTROIDS: Tag = Tag(*b"CENT");
+const SIZES: Tag = Tag(*b"SIZE");
+const IDS: Tag = Tag(*b"IDS ");
+const VECTORS: Tag = Tag(*b"VECS");
+/// All of them, in the order in which a file has them.
+const KNOWN: [Tag; 8] = [
+    INFO, SETTINGS, INIT, WEIGHTS, CENTROIDS, SIZES, IDS, VECTORS,
+];
+
+const INFO_BYTES: usize = 64;
+const TRAINED: u32 = 1;
+/// Components of vectors stored as f32; 1 and 2 are set aside for f16 and bf16.
+const F32: u32 = 0;
+/// A vector has at most this many components: 1 GiB.
+const MAX_DIMENSION: usize = 1 << 28;
+/// Rows of an index: positions are 32-bit numbers.
+const MAX_ROWS: usize = u32::MAX as usize - 1;
+
+fn kind_code(kind: Kind) -> u32 {
+    match kind {
+        Kind::Flat => 1,
+        Kind::IvfFlat => 2,
+    }
+}
+
+/// Refuses a file of another kind.
+pub(super) fn expect_kind(found: u32, expected: Kind) -> Result<()> {
+    if found == kind_code(expected) {
+        return Ok(());
+    }
+    let known = [Kind::Flat, Kind::IvfFlat].into_iter();
+    let name = known
+        .filter(|&kind| kind_code(kind) == found)
+        .map(Kind::name)
+        .next();
+    Err(match name {
+        Some(name) => Error::WrongKind {
+            expected: expected.name(),
+            found: name.to_owned(),
+        },
+        None => Error::UnknownInFile {
+            what: "kind of index",
+            found: found.to_string(),
+            known: "1 (IndexFlat) and 2 (IndexIvfFlat)",
+        },
+    })
+}
+
+fn metric_code(metric: Metric) -> u32 {
+    match metric {
+        Metric::L2 => 0,
+        Metric::InnerProduct => 1,
+    }
+}
+
+/// What section `INFO` says.
+#[derive(Debug, Clone, Copy)]
+struct Info {
+    d: usize,
+    nlist: usize,
+    ntotal: usize,
+    next_id: i64,
+    metric: Metric,
+    trained: bool,
+}
+
+impl Info {
+    fn bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(INFO_BYTES);
+        for size in [self.d, self.nlist, self.ntotal] {
+            bytes.extend((size as u64).to_le_bytes());
+        }
+        bytes.extend(self.next_id.to_le_bytes());
+        for word in [
+            metric_code(self.metric),
+            F32,
+            u32::from(self.trained) * TRAINED,
+        ] {
+            bytes.extend(word.to_le_bytes());
+        }
+        bytes.resize(INFO_BYTES, 0);
+        bytes
+    }
+
+    fn parse(bytes: &[u8], kind: Kind) -> Result<Self> {
+        let wrong = |reason: String| corrupt(INFO.to_string(), reason);
+        let size = |what: &str, at: usize, limit: usize| {
+            let found = u64_at(bytes, at);
+            let fits = usize::try_from(found).ok().filter(|&n| n <= limit);
+            fits.ok_or_else(|| wrong(format!("{what} = {found}, the limit is {limit}")))
+        };
+        let metric = match u32_at(bytes, 32) {
+            0 => Metric::L2,
+            1 => Metric::InnerProduct,
+            found => {
+                return Err(Error::UnknownInFile {
+                    what: "metric",
+                    found: found.to_string(),
+                    known: "0 (l2) and 1 (ip)",
+                });
+            }
+        };
+        let element = u32_at(bytes, 36);
+        if element != F32 {
+            return Err(Error::UnknownInFile {
+                what: "vectors of element type",
+                found: match element {
+                    1 => "1 (f16)".to_owned(),
+                    2 => "2 (bf16)".to_owned(),
+                    other => other.to_string(),
+                },
+                known: "0 (f32)",
+            });
+        }
+        let flags = u32_at(bytes, 40);
+        if flags & !TRAINED != 0 || bytes[44..].iter().any(|&b| b != 0) {
+            return Err(wrong("reserved bytes are not zero".to_owned()));
+        }
+        let info = Self {
+            d: size("d", 0, MAX_DIMENSION)?,
+            nlist: size("nlist", 8, u32::MAX as usize - 1)?,
+            ntotal: size("ntotal", 16, MAX_ROWS)?,
+            next_id: u64_at(bytes, 24).cast_signed(),
+            metric,
+            trained: flags & TRAINED != 0,
+        };
+        let lists = match kind {
+            Kind::Flat => info.trained && info.nlist == 1,
+            Kind::IvfFlat if info.trained => info.nlist > 0,
+            Kind::IvfFlat => info.nlist == 0 && info.ntotal == 0,
+        };
+        if info.d == 0 || !lists || info.next_id < 0 {
+            return Err(wrong(format!("{info:?} is no {}", kind.name())));
+        }
+        Ok(info)
+    }
+
+    /// Bytes of `count` vectors.
+    fn bytes_of_rows(&self, count: usize) -> Option<u64> {
+        (count as u64).checked_mul(self.d as u64)?.checked_mul(4)
+    }
+}
+
+/// Writes an index as a file of version 1.
+pub(super) fn write<S: Settings, E: IvfBackend>(
+    saved: &Saved<'_, S, E>,
+    out: impl Write,
+) -> Result<()> {
+    let info = Info {
+        d: saved.d,
+        nlist: saved.lists.map_or(0, InvertedLists::nlist),
+        ntotal: saved.lists.map_or(0, InvertedLists::ntotal),
+        next_id: saved.lists.map_or(0, InvertedLists::next_id),
+        metric: saved.metric,
+        trained: saved.lists.is_some(),
+    };
+    if info.d > MAX_DIMENSION {
+        return Err(crate::error::illegal("d", info.d, "at most 2^28 in a file"));
+    }
+    let settings = serde_json::to_vec(&saved.settings)
+        .map_err(|e| corrupt(SETTINGS.to_string(), e.to_string()))?;
+    let floats = |values: &[f32]| size_of_val(values) as u64;
+    let mut sections = vec![
+        (INFO, true, INFO_BYTES as u64),
+        (SETTINGS, true, settings.len() as u64),
+    ];
+    for (tag, values) in [(INIT, saved.init_centroids), (WEIGHTS, saved.weights)] {
+        sections.extend(values.map(|values| (tag, true, floats(values))));
+    }
+    let centroids = saved.centroids.as_deref();
+    sections.extend(centroids.map(|values| (CENTROIDS, true, floats(values))));
+    if saved.lists.is_some() {
+        let vectors = info.bytes_of_rows(info.ntotal);
+        sections.push((SIZES, true, 8 * info.nlist as u64));
+        sections.push((IDS, true, 8 * info.ntotal as u64));
+        sections.push((VECTORS, true, vectors.unwrap_or(u64::MAX)));
+    }
+    let out = BufWriter::with_capacity(BUFFER, out);
+    let mut writer = Writer::new(out, 1, kind_code(S::KIND), &sections)?;
+    writer.put(INFO, &info.bytes())?;
+    writer.put(SETTINGS, &settings)?;
+    let arrays = [
+        (INIT, saved.init_centroids),
+        (WEIGHTS, saved.weights),
+        (CENTROIDS, centroids),
+    ];
+    for (tag, values) in arrays {
+        if let Some(values) = values {
+            writer.put(tag, &bytes_of(values))?;
+        }
+    }
+    if let Some(lists) = saved.lists {
+        write_lists(&mut writer, lists, saved)?;
+    }
+    writer.finish()
+}
+
+/// Bytes that small writes are gathered to.
+const BUFFER: usize = 256 << 10;
+
+fn write_lists<W: Write, S, E: IvfBackend>(
+    writer: &mut Writer<W>,
+    lists: &InvertedLists<E>,
+    saved: &Saved<'_, S, E>,
+) -> Result<()> {
+    let sizes: Vec<u64> = lists.sizes().into_iter().map(|n| n as u64).collect();
+    writer.put(SIZES, &bytes_of(&sizes))?;
+    writer.open(IDS)?;
+    let mut hash = Xxh3Default::new();
+    for l in 0..lists.nlist() {
+        let ids = bytes_of(lists.list_ids(l));
+        hash.update(&ids);
+        writer.raw(&ids)?;
+    }
+    writer.close(hash.digest())?;
+    writer.open(VECTORS)?;
+    let sum = write_rows(writer, lists, saved.d, saved.host)?;
+    writer.close(sum)
+}
+
+/// What precedes the ids.
+struct Front<S> {
+    info: Info,
+    settings: S,
+    init_centroids: Option<Vec<f32>>,
+    weights: Option<Vec<f32>>,
+    centroids: Option<Vec<f32>>,
+    sizes: Option<Vec<usize>>,
+}
+
+fn read_front<S: Settings, R: Read>(reader: &mut Reader<R>) -> Result<Front<S>> {
+    let bytes: Vec<u8> = reader.take(INFO, Some(INFO_BYTES), &KNOWN)?;
+    let info = Info::parse(&bytes, S::KIND)?;
+    let json: Vec<u8> = reader.take(SETTINGS, None, &KNOWN)?;
+    let settings =
+        serde_json::from_slice(&json).map_err(|e| corrupt(SETTINGS.to_string(), e.to_string()))?;
+    let init_centroids = optional(reader, INIT)?;
+    let weights = optional(reader, WEIGHTS)?;
+    let mut front = Front {
+        info,
+        settings,
+        init_centroids,
+        weights,
+        centroids: None,
+        sizes: None,
+    };
+    if info.trained {
+        if S::KIND == Kind::IvfFlat {
+            let count = info.nlist.checked_mul(info.d);
+            let centroids = reader.take(CENTROIDS, Some(count.unwrap_or(usize::MAX)), &KNOWN)?;
+            front.centroids = Some(finite(centroids, CENTROIDS)?);
+        }
+        let sizes: Vec<u64> = reader.take(SIZES, Some(info.nlist), &KNOWN)?;
+        front.sizes = Some(checked_sizes(&sizes, info.ntotal)?);
+    }
+    Ok(front)
+}
+
+fn optional<R: Read>(reader: &mut Reader<R>, tag: Tag) -> Result<Option<Vec<f32>>> {
+    match reader.peek(&KNOWN)? {
+        Some(section) if section.tag == tag => reader.take(tag, None, &KNOWN).map(Some),
+        _ => Ok(None),
+    }
+}
+
+fn finite(values: Vec<f32>, tag: Tag) -> Result<Vec<f32>> {
+    if values.iter().fold(true, |all, v| all & v.is_finite()) {
+        Ok(values)
+    } else {
+        Err(corrupt(tag.to_string(), "NaN or infinite components"))
+    }
+}
+
+/// Sizes of lists that add up to `ntotal`.
+fn checked_sizes(sizes: &[u64], ntotal: usize) -> Result<Vec<usize>> {
+    let sum = sizes.iter().try_fold(0_u64, |sum, &n| sum.checked_add(n));
+    if sum == Some(ntotal as u64) {
+        return Ok(sizes.iter().map(|&n| n as usize).collect());
+    }
+    let reason = format!("sizes of lists do not add up to {ntotal} vectors");
+    Err(corrupt(SIZES.to_string(), reason))
+}
+
+/// Reads the ids, list by list.
+fn read_ids<R: Read>(
+    reader: &mut Reader<R>,
+    sizes: &[usize],
+    info: &Info,
+) -> Result<Vec<Arc<Vec<i64>>>> {
+    let mut open = reader.open(IDS, Some(8 * info.ntotal as u64), &KNOWN)?;
+    // One empty table stands for all until they get ids of their own.
+    let mut tables = vec![Arc::<Vec<i64>>::default(); sizes.len()];
+    let (mut buffer, mut largest, mut padding) = (Vec::new(), -1, false);
+    for runs in cut(sizes, chunk_rows(true, 8), reader.is_bounded()) {
+        reader.values(&mut open, &mut buffer, rows(&runs))?;
+        let mut from = 0;
+        for run in &runs {
+            let ids = &buffer[from..from + run.rows];
+            let table = Arc::make_mut(&mut tables[run.list as usize]);
+            table.reserve_exact(run.room.saturating_sub(table.len()));
+            table.extend_from_slice(ids);
+            from += run.rows;
+        }
+        largest = buffer.iter().fold(largest, |max, &id| id.max(max));
+        padding |= buffer.contains(&-1);
+    }
+    reader.close(open)?;
+    if padding {
+        return Err(corrupt(
+            IDS.to_string(),
+            "id -1, which marks missing results",
+        ));
+    }
+    if largest.saturating_add(1) > info.next_id {
+        let reason = format!("id {largest} is not below the next id {}", info.next_id);
+        return Err(corrupt(IDS.to_string(), reason));
+    }
+    Ok(tables)
+}
+
+/// Refuses ids that a device of 32-bit integers cannot return.
+fn narrow(tables: &[Arc<Vec<i64>>]) -> Result<()> {
+    let mut ids = tables.iter().flat_map(|ids| ids.iter()).enumerate();
+    match ids.find(|(_, id)| i32::try_from(**id).is_err()) {
+        Some((row, &id)) => Err(Error::IdOutOfRange { row, id }),
+        None => Ok(()),
+    }
+}
+
+fn read_vectors<R: Read>(
+    reader: &mut Reader<R>,
+    sizes: &[usize],
+    info: &Info,
+    host: bool,
+    mut store: impl FnMut(&[f32], &[Run]) -> Result<()> + Send,
+) -> Result<()> {
+    let bytes = info.bytes_of_rows(info.ntotal).unwrap_or(u64::MAX);
+    let mut open = reader.open(VECTORS, Some(bytes), &KNOWN)?;
+    read_rows(reader, &mut open, (sizes, info.d), host, |rows, runs| {
+        if rows.iter().fold(true, |all, v| all & v.is_finite()) {
+            store(rows, runs)
+        } else {
+            Err(corrupt(VECTORS.to_string(), "NaN or infinite components"))
+        }
+    })?;
+    reader.close(open)
+}
+
+/// Reads an index of version 1.
+pub(super) fn read<S: Settings, E: IvfBackend>(
+    mut reader: Reader<impl Read>,
+    device: &E::Device,
+) -> Result<Loaded<S, E>> {
+    let front: Front<S> = read_front(&mut reader)?;
+    let info = front.info;
+    let mut lists = None;
+    if let Some(sizes) = &front.sizes {
+        let tables = read_ids(&mut reader, sizes, &info)?;
+        if label_dtype::<E>(device) != DType::I64 {
+            narrow(&tables)?;
+        }
+        let host = E::capabilities(device).host;
+        let storage = if host {
+            front.settings.storage()
+        } else {
+            Storage::Auto
+        };
+        let mut filled =
+            InvertedLists::<E>::with_tables(info.d, storage, tables, info.next_id, device);
+        read_vectors(&mut reader, sizes, &info, host, |rows, runs| {
+            filled.fill(rows, runs, device)
+        })?;
+        lists = Some(filled);
+    }
+    reader.finish()?;
+    Ok(Loaded {
+        d: info.d,
+        metric: info.metric,
+        settings: front.settings,
+        init_centroids: front.init_centroids,
+        weights: front.weights,
+        lists,
+        centroids: front.centroids,
+    })
+}
+
+/// Reads an index of version 1 and keeps nothing.
+pub(super) fn check<S: Settings>(mut reader: Reader<impl Read>) -> Result<()> {
+    let front: Front<S> = read_front(&mut reader)?;
+    if let Some(sizes) = &front.sizes {
+        read_ids(&mut reader, sizes, &front.info)?;
+        read_vectors(&mut reader, sizes, &front.info, true, |_, _| Ok(()))?;
+    }
+    reader.finish()
+}

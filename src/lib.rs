@@ -65,6 +65,7 @@ mod params;
 mod plan;
 mod result;
 mod selector;
+mod tune;
 
 pub use backend::{Counters, IvfBackend};
 pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
@@ -75,12 +76,18 @@ pub use params::{AutoRule, DEFAULT_WORKSPACE, FlatMode, SearchMode, SearchParams
 pub use plan::{Order, SearchPlan};
 pub use result::{MemoryInfo, SearchResult, SearchStats, recall_at_k};
 pub use selector::IdSelector;
+pub use tune::{
+    GroundTruth, OperatingPoint, Parameter, ParameterSpace, Trial, TuneOptions, TuneReport, Tuner,
+    pareto, suggest_nlist,
+};
 
-/// The examples of the README and of docs/api.md are tests.
+/// The examples of the README and of docs are tests.
 #[cfg(all(doctest, feature = "ndarray"))]
 mod documents {
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/api.md")]
     struct Api;
+    #[doc = include_str!("../docs/tuning.md")]
+    struct Tuning;
 }

@@ -299,6 +299,20 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// No setting reaches the recall asked for.
+    #[error(
+        "recall {target} is out of reach: with everything read, {queries} queries have {recall:.4} of the true neighbours passed, and at least {promise:.4} can be promised for others; lower the target or the confidence, pass more queries, or check that the truth is for these queries and ids"
+    )]
+    TargetNotReached {
+        /// The recall asked for.
+        target: f64,
+        /// The best recall of the sample.
+        recall: f64,
+        /// What can be promised for other queries.
+        promise: f64,
+        /// Queries in the sample.
+        queries: usize,
+    },
     /// Reading a tensor back from its device failed.
     #[error("reading from the device failed: {0}")]
     Device(String),

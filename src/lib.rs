@@ -66,6 +66,7 @@ mod persist;
 mod plan;
 mod result;
 mod selector;
+mod tune;
 
 pub use backend::{Counters, IvfBackend};
 pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
@@ -79,12 +80,18 @@ pub use params::{
 pub use plan::{Order, SearchPlan};
 pub use result::{MemoryInfo, RangeResult, SearchResult, SearchStats, recall_at_k};
 pub use selector::{IdSelector, Selection};
+pub use tune::{
+    GroundTruth, OperatingPoint, Parameter, ParameterSpace, Trial, TuneOptions, TuneReport, Tuner,
+    pareto, suggest_nlist,
+};
 
-/// The examples of the README and of docs/api.md are tests.
+/// The examples of the README and of docs are tests.
 #[cfg(all(doctest, feature = "ndarray"))]
 mod documents {
     #[doc = include_str!("../README.md")]
     struct Readme;
     #[doc = include_str!("../docs/api.md")]
     struct Api;
+    #[doc = include_str!("../docs/tuning.md")]
+    struct Tuning;
 }

@@ -16,73 +16,14 @@ mod suite;
 
 use burn::backend::NdArray;
 use burn_ivf::{IndexIvfFlat, IvfBackend, Metric, SearchMode, recall_at_k};
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use suite::oracle::{TIE, assert_close, measure};
+use suite::sets::{npy, shared, vectors};
 use suite::support::*;
 
 /// The sample in the repository.
 fn sample() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/wordnet")
-}
-
-/// A set of the shared folder, or a printed reason why not.
-fn shared(set: &str) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../shared/data")
-        .join(set);
-    if folder.is_dir() {
-        Some(folder)
-    } else {
-        suite::open::say(&format!(
-            "golden: {set} skipped, no folder {}",
-            folder.display()
-        ));
-        None
-    }
-}
-
-/// Reads a matrix of any of the element types the sets use.
-fn npy<T: Default + Copy>(path: &Path, convert: impl Fn(f64) -> T) -> (Vec<T>, usize) {
-    let file = BufReader::new(File::open(path).unwrap_or_else(|e| panic!("{path:?}: {e}")));
-    let npy = npyz::NpyFile::new(file).unwrap();
-    let shape = npy.shape().to_vec();
-    let width = shape.get(1).map_or(1, |&width| width as usize);
-    let kind = npy.dtype().descr();
-    let values: Vec<f64> = match kind.trim_matches('\'') {
-        "<f2" => npy
-            .into_vec::<half::f16>()
-            .unwrap()
-            .iter()
-            .map(|v| v.to_f64())
-            .collect(),
-        "<f4" => npy
-            .into_vec::<f32>()
-            .unwrap()
-            .iter()
-            .map(|&v| v.into())
-            .collect(),
-        "<i4" => npy
-            .into_vec::<i32>()
-            .unwrap()
-            .iter()
-            .map(|&v| v.into())
-            .collect(),
-        "|u1" => npy
-            .into_vec::<u8>()
-            .unwrap()
-            .iter()
-            .map(|&v| v.into())
-            .collect(),
-        other => panic!("{path:?}: element type {other}"),
-    };
-    (values.into_iter().map(convert).collect(), width)
-}
-
-fn vectors(path: &Path) -> Rows {
-    let (data, d) = npy(path, |v| v as f32);
-    Rows::new(data, d)
 }
 
 /// Exact neighbours: ids and values, `width` per query.

@@ -1,6 +1,6 @@
 //! The layers of the source tree (`docs/architecture.md`), checked, so that the picture cannot rot.
 //!
-//! * A module imports only from layers below its own: index → persist → engine → lists, cluster →
+//! * A module imports only from layers below its own: tune → index → persist → engine → lists, cluster →
 //!   backend → plan → error, metric, params, result, selector → the kernels crate.
 //! * Only `backend` names the kernels crate; `metric` re-exports its `Metric`, `error` wraps its
 //!   errors.
@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// The layers, highest first. Modules on one line may not import each other, but for the last,
 /// which is one vocabulary.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
+    &["tune"],
     &["index"],
     &["persist"],
     &["engine"],
@@ -317,7 +318,7 @@ fn every_case_is_mounted() {
     let mut cases = 0;
     for path in files {
         let module = path.file_stem().unwrap().to_string_lossy().into_owned();
-        if ["mod", "support", "oracle", "open"].contains(&module.as_str()) {
+        if ["mod", "support", "oracle", "open", "sets"].contains(&module.as_str()) {
             continue;
         }
         let list = mounted

@@ -18,11 +18,13 @@ pub mod queue;
 pub mod ranges;
 pub mod saving;
 pub mod selectors;
+pub mod sets;
 pub mod snapshots;
 pub mod storage;
 pub mod support;
 pub mod training;
 pub mod training_edges;
+pub mod tuning;
 
 /// Makes one `#[test]` per named case of one module of the suite.
 #[allow(unused_macros)]
@@ -97,6 +99,10 @@ macro_rules! mount {
             cases!(snapshots:
                 clones_are_independent, late_reads, inputs_are_not_kept, b19_eight_threads,
                 b22_moves, j3_strided_inputs, other_float_types, through_the_trait,
+            );
+            cases!(tuning:
+                the_smallest_that_promises_is_chosen, options_have_effect, truth_may_be_passed,
+                i9_pareto_front, what_cannot_be_tuned_is_refused,
             );
             cases!(queue:
                 searches_read_nothing_back, counts_are_opt_in, results_can_be_awaited,

@@ -70,7 +70,10 @@ mod selector;
 pub use backend::{Counters, IvfBackend};
 pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
 pub use error::{Error, Result};
-pub use index::{Index, IndexFlat, IndexIvfFlat, IndexIvfFlatBuilder};
+pub use index::{
+    Index, IndexFlat, IndexItem, IndexIvfFlat, IndexIvfFlatBuilder, IndexModule, IndexRecord,
+    MappedIndex,
+};
 pub use metric::Metric;
 pub use params::{AutoRule, DEFAULT_WORKSPACE, FlatMode, SearchMode, SearchParams, Storage};
 pub use plan::{Order, SearchPlan};

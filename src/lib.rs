@@ -71,7 +71,10 @@ mod tune;
 pub use backend::{Counters, IvfBackend};
 pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
 pub use error::{Error, Result};
-pub use index::{Index, IndexFlat, IndexIvfFlat, IndexIvfFlatBuilder};
+pub use index::{
+    Index, IndexFlat, IndexItem, IndexIvfFlat, IndexIvfFlatBuilder, IndexModule, IndexRecord,
+    MappedIndex,
+};
 pub use metric::Metric;
 pub use params::{
     AutoRule, Budget, BudgetStrategy, DEFAULT_WORKSPACE, FlatMode, Limit, ListOrdering, MaxCodes,

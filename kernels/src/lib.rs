@@ -8,7 +8,7 @@
 //!   them, without ever storing a score matrix. A flat index is one list, the coarse step is a
 //!   scan of the centroids, k-means assignment is the same with `k = 1`.
 //!
-//! [`means`] sums rows for k-means. [`rows`] is how lists store vectors, [`distance`] fixes the order of summation (so that every
+//! [`plain`] compares rows where they lie, in a [`mapped`] file say; [`means`] sums rows for k-means. [`rows`] is how lists store vectors, [`distance`] fixes the order of summation (so that every
 //! path returns the same bits), `bound` says how far a filter may be off, [`order`] is the total
 //! order of results, [`simd`] the only place that looks at the instruction set.
 //!
@@ -46,11 +46,13 @@ pub mod distance;
 #[cfg(feature = "cube")]
 pub mod group_tasks;
 pub mod list_scan;
+pub mod mapped;
 pub mod means;
 mod metric;
 #[cfg(feature = "cube")]
 mod nearest_centroid;
 pub mod order;
+pub mod plain;
 pub mod rows;
 pub mod select_k;
 mod share;

@@ -7,6 +7,8 @@ mod builder;
 mod flat;
 mod ivf_flat;
 mod ivf_search;
+mod mapped;
+mod module;
 mod range;
 mod saving;
 mod validate;
@@ -14,6 +16,8 @@ mod validate;
 pub use builder::IndexIvfFlatBuilder;
 pub use flat::IndexFlat;
 pub use ivf_flat::IndexIvfFlat;
+pub use mapped::MappedIndex;
+pub use module::{IndexItem, IndexModule, IndexRecord};
 
 use crate::{backend::IvfBackend, error::Result, metric::Metric, result::SearchResult};
 use burn::tensor::Tensor;

@@ -114,7 +114,10 @@ impl<B: IvfBackend> IndexFlat<B> {
         })
     }
 
-    fn assemble(loaded: Loaded<FlatSettings, B::Inner>, device: &B::Device) -> Result<Self> {
+    pub(super) fn assemble(
+        loaded: Loaded<FlatSettings, B::Inner>,
+        device: &B::Device,
+    ) -> Result<Self> {
         let settings = loaded.settings;
         let mut index = Self::new(loaded.d, loaded.metric, device)?;
         index.mode = settings.mode;
@@ -153,7 +156,10 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         })
     }
 
-    fn assemble(loaded: Loaded<IvfFileSettings, B::Inner>, device: &B::Device) -> Result<Self> {
+    pub(super) fn assemble(
+        loaded: Loaded<IvfFileSettings, B::Inner>,
+        device: &B::Device,
+    ) -> Result<Self> {
         let IvfFileSettings {
             nlist,
             mut search,

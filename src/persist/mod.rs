@@ -6,9 +6,11 @@
 
 mod atomic;
 mod format;
+mod mapped;
 
 pub(crate) use atomic::save;
 pub(crate) use format::{check, read, write};
+pub(crate) use mapped::Mapped;
 
 use crate::{
     backend::IvfBackend,

@@ -425,10 +425,10 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    /// The section after the ones read so far, where it lies (for maps); it is not read.
-    pub fn skip_to(&mut self, tag: Tag) -> Option<Section> {
-        let section = self.sections[self.next..].iter().find(|s| s.tag == tag)?;
-        Some(*section)
+    /// Where a section lies that is still to come.
+    pub fn find(&self, tag: Tag) -> Option<Section> {
+        let ahead = &self.sections[self.next..];
+        ahead.iter().find(|section| section.tag == tag).copied()
     }
 }
 

@@ -4,7 +4,7 @@ mod container;
 mod pipeline;
 mod v1;
 
-use super::{Kind, Loaded, Saved, Settings};
+use super::{Kind, Loaded, Saved, Settings, mapped::Located};
 use crate::{
     backend::IvfBackend,
     error::{Error, Result},
@@ -36,6 +36,12 @@ pub(crate) fn read<S: Settings, E: IvfBackend>(
 pub(crate) fn check<S: Settings>(bytes: &[u8]) -> Result<()> {
     let length = Some(bytes.len() as u64);
     v1::check::<S>(reader(bytes, length, S::KIND)?)
+}
+
+/// Reads all but ids and vectors of a whole file in memory, and says where these are.
+pub(crate) fn locate<S: Settings>(bytes: &[u8]) -> Result<Located<S>> {
+    let length = Some(bytes.len() as u64);
+    v1::locate(reader(bytes, length, S::KIND)?)
 }
 
 /// The header of a file of an index of this kind.

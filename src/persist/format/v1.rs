@@ -10,7 +10,7 @@ use crate::{
     lists::InvertedLists,
     metric::Metric,
     params::Storage,
-    persist::{Kind, Loaded, Saved, Settings, corrupt},
+    persist::{Kind, Loaded, Saved, Settings, corrupt, mapped::Located},
 };
 use burn::tensor::DType;
 use std::{
@@ -417,4 +417,38 @@ pub(super) fn check<S: Settings>(mut reader: Reader<impl Read>) -> Result<()> {
         read_vectors(&mut reader, sizes, &front.info, true, |_, _| Ok(()))?;
     }
     reader.finish()
+}
+
+/// Reads all but ids and vectors of an index of version 1, whose file is whole.
+pub(super) fn locate<S: Settings>(mut reader: Reader<impl Read>) -> Result<Located<S>> {
+    let front: Front<S> = read_front(&mut reader)?;
+    let info = front.info;
+    let mut located = Located {
+        d: info.d,
+        metric: info.metric,
+        settings: front.settings,
+        centroids: front.centroids,
+        starts: Vec::new(),
+        ids: 0..0,
+        vectors: 0..0,
+    };
+    if let Some(sizes) = front.sizes {
+        let place = |tag: Tag, bytes: u64| {
+            let section = reader.find(tag).filter(|section| section.length == bytes);
+            let range = section.and_then(|section| {
+                let from = usize::try_from(section.offset).ok()?;
+                Some(from..from.checked_add(usize::try_from(bytes).ok()?)?)
+            });
+            range.ok_or_else(|| corrupt(tag.to_string(), format!("missing, or not {bytes} bytes")))
+        };
+        located.ids = place(IDS, 8 * info.ntotal as u64)?;
+        located.vectors = place(VECTORS, info.bytes_of_rows(info.ntotal).unwrap_or(u64::MAX))?;
+        let mut start = 0;
+        located.starts.push(start);
+        located.starts.extend(sizes.iter().map(|&size| {
+            start += size;
+            start
+        }));
+    }
+    Ok(located)
 }

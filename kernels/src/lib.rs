@@ -118,6 +118,10 @@ pub enum KernelError {
         /// The device's limit.
         limit: usize,
     },
+    /// A device that could not be read.
+    #[cfg(feature = "cube")]
+    #[error("the device could not be read: {0}")]
+    Read(String),
     /// A candidate names a row its list does not hold.
     #[error("candidate names row {slot} of list {list}, which holds {len} rows")]
     Slot {

@@ -3,8 +3,8 @@
 //! Tensors are handed to the kernels as buffers and back; nothing here waits for the device.
 
 use super::{
-    Capabilities, Groups, Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, RowIds, Scan,
-    Slot, label_dtype,
+    Capabilities, Groups, Hits, IvfBackend, Keep, ListStore, Places, Probing, RangeHits, Reads,
+    RowIds, Scan, Slot, label_dtype,
 };
 use crate::error::Result;
 use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive, backend::DeviceOps};
@@ -14,7 +14,7 @@ use burn_cubecl::{
 };
 use burn_ivf_kernels::{
     device::{Gpu, NONE},
-    list_scan::{self, DeviceProblem, scan_on},
+    list_scan::{self, DeviceProblem, FoundOnDevice, Orders, scan_restricted_on, within_on},
     means::means_on,
     rows::device::{Added, DeviceLists},
     select_k::{Labels, Output, SelectedOnDevice, Source, select_on},
@@ -27,6 +27,7 @@ pub struct CubeLists<R: CubeRuntime> {
     lists: DeviceLists<R>,
     device: R::Device,
     keep: Keep,
+    orders: Orders,
 }
 
 impl<R: CubeRuntime> Clone for CubeLists<R> {
@@ -35,6 +36,7 @@ impl<R: CubeRuntime> Clone for CubeLists<R> {
             lists: self.lists.clone(),
             device: self.device.clone(),
             keep: self.keep,
+            orders: self.orders.clone(),
         }
     }
 }
@@ -61,6 +63,7 @@ where
             lists: DeviceLists::new(&gpu, d, nlist, words),
             device: device.clone(),
             keep,
+            orders: Orders::default(),
         }
     }
 
@@ -136,6 +139,13 @@ impl<R: CubeRuntime> CubeLists<R> {
                 }
             })
             .collect()
+    }
+
+    fn label_dtype(&self) -> DType {
+        match self.lists.labels().words() {
+            2 => DType::I64,
+            _ => DType::I32,
+        }
     }
 
     fn tensor<const D: usize>(
@@ -250,24 +260,98 @@ where
     }
 
     fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
-        if !scan.restriction.is_none() {
-            return super::portable::list_scan(scan, probing);
-        }
-        match &probing.reads {
-            Reads::All => run(scan, list_scan::Reads::All),
-            Reads::Lists(lists) => {
-                let lists = lists.clone().cast(DType::I32);
-                let nprobe = lists.dims()[1];
-                let lists = into_contiguous(lists.into_primitive());
-                run(scan, list_scan::Reads::Lists(&lists.handle, nprobe))
+        reading(&probing.reads, |reads| run(scan, reads))
+    }
+
+    fn range_scan(
+        scan: &Scan<'_, Self>,
+        reads: &Reads<Self>,
+        limit: f32,
+    ) -> Result<RangeHits<Self>> {
+        let store = scan.lists;
+        let queries = contiguous(scan.queries.clone());
+        let problem = problem(scan, &queries);
+        let found = reading(reads, |reads| {
+            if scan.nq() > 0 && !store.lists.is_empty() {
+                super::count_read();
             }
-        }
+            let restriction = scan.restriction;
+            Ok(within_on(
+                &problem,
+                limit,
+                reads,
+                restriction,
+                &store.orders,
+            )?)
+        });
+        let FoundOnDevice {
+            lims,
+            values,
+            labels,
+        } = found?;
+        let Some(&n @ 1..) = lims.last() else {
+            return Ok(RangeHits::nothing(scan.nq(), &store.device));
+        };
+        let shape = [n as usize];
+        Ok(RangeHits {
+            lims,
+            distances: float(store.tensor(values, shape, DType::F32)),
+            labels: Tensor::from_primitive(store.tensor(labels, shape, store.label_dtype())),
+            counts: None,
+        })
     }
 
     fn rerank(scan: &Scan<'_, Self>, candidates: &[Slot], per_query: usize) -> Result<Hits<Self>> {
         let positions = scan.lists.positions(candidates);
         let positions = scan.lists.lists.gpu().upload("candidates", &positions)?;
         run(scan, list_scan::Reads::Rows(&positions, per_query))
+    }
+}
+
+/// Hands lists to be read to the kernels.
+fn reading<R, F, I, BT, T>(
+    reads: &Reads<CubeBackend<R, F, I, BT>>,
+    work: impl FnOnce(list_scan::Reads<'_>) -> Result<T>,
+) -> Result<T>
+where
+    R: CubeRuntime,
+    R::Server: ComputeServer,
+    R::Device: DeviceOps,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    match reads {
+        Reads::All => work(list_scan::Reads::All),
+        Reads::Lists(lists) => {
+            let lists = lists.clone().cast(DType::I32);
+            let nprobe = lists.dims()[1];
+            let lists = into_contiguous(lists.into_primitive());
+            work(list_scan::Reads::Lists(&lists.handle, nprobe))
+        }
+    }
+}
+
+/// The kernels' view of a scan.
+fn problem<'a, R, F, I, BT>(
+    scan: &Scan<'a, CubeBackend<R, F, I, BT>>,
+    queries: &'a CubeTensor<R>,
+) -> DeviceProblem<'a, R>
+where
+    R: CubeRuntime,
+    R::Server: ComputeServer,
+    R::Device: DeviceOps,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    DeviceProblem {
+        metric: scan.metric,
+        k: scan.k,
+        lists: &scan.lists.lists,
+        queries: &queries.handle,
+        nq: scan.nq(),
+        workspace: scan.workspace,
     }
 }
 
@@ -287,22 +371,12 @@ where
     let store = scan.lists;
     let shape = [scan.nq(), scan.k];
     let queries = contiguous(scan.queries.clone());
-    let problem = DeviceProblem {
-        metric: scan.metric,
-        k: scan.k,
-        lists: &store.lists,
-        queries: &queries.handle,
-        nq: shape[0],
-        workspace: scan.workspace,
-    };
-    let SelectedOnDevice { values, labels } = scan_on(&problem, reads)?;
-    let dtype = match store.lists.labels().words() {
-        2 => DType::I64,
-        _ => DType::I32,
-    };
+    let problem = problem(scan, &queries);
+    let SelectedOnDevice { values, labels } =
+        scan_restricted_on(&problem, reads, scan.restriction, &store.orders)?;
     Ok(Hits {
         distances: float(store.tensor(values, shape, DType::F32)),
-        labels: Tensor::from_primitive(store.tensor(labels, shape, dtype)),
+        labels: Tensor::from_primitive(store.tensor(labels, shape, store.label_dtype())),
         counts: None,
     })
 }

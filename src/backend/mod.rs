@@ -578,6 +578,12 @@ impl Counters {
     }
 }
 
+/// Counts a blocking read that a kernel's operation does by itself.
+#[cfg(feature = "cube")]
+fn count_read() {
+    READS.set(READS.get() + 1);
+}
+
 /// Copies a float tensor to the host as f32. Blocks until it is computed.
 ///
 /// # Errors

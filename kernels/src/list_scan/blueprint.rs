@@ -17,6 +17,48 @@ pub enum Names {
     Rows,
 }
 
+/// What the order in which lists are read is needed for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Ordered {
+    /// Nothing: rows are read slot by slot.
+    #[default]
+    Slots,
+    /// Rows are read in it, up to the cap.
+    Rows,
+    /// Rows are read slot by slot, without those whose place is not below the cap.
+    Places,
+}
+
+/// What keeps rows out of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Limits {
+    /// There is a cap per probe.
+    pub capped: bool,
+    /// There are masks.
+    pub masked: bool,
+    /// What the reading order is for; `Slots` without a cap.
+    pub order: Ordered,
+    /// Probes are read in an order of their own.
+    pub sorted: bool,
+}
+
+impl Limits {
+    /// Whether a list is read as if it ended at its cap.
+    pub fn shortened(&self) -> bool {
+        self.capped && self.order != Ordered::Places
+    }
+
+    /// Whether rows beyond the cap are met and passed over.
+    pub fn filtered(&self) -> bool {
+        self.order == Ordered::Places
+    }
+
+    /// Whether the walk looks more up of a list than its start.
+    pub fn enters(&self) -> bool {
+        self.masked || self.filtered()
+    }
+}
+
 /// Compile-time parameters of the scan kernels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Blueprint {
@@ -35,6 +77,8 @@ pub struct Blueprint {
     pub staged: usize,
     /// Rows a unit (or `lanes` units together) compares between two looks at the queue.
     pub turns: usize,
+    /// What keeps rows out.
+    pub limits: Limits,
 }
 
 /// Shared memory for counts and flags, and what alignment may cost.
@@ -66,6 +110,7 @@ impl Blueprint {
             staged: 0,
             // `units` rows between two looks at the queue.
             turns: facts.lanes as usize,
+            limits: Limits::default(),
         }
     }
 
@@ -132,6 +177,23 @@ impl Cut {
             splits(facts, nq, rows),
             width,
         );
+        cut.bounded(rows)
+    }
+
+    /// For `nq` queries that each compare about `rows` rows and count what each of `groups` groups
+    /// of units per cube finds; `scratch` words more per query.
+    pub fn counted(
+        facts: &Facts,
+        nq: usize,
+        rows: usize,
+        (groups, scratch): (usize, usize),
+        workspace: usize,
+    ) -> Self {
+        let words = workspace.min(facts.buffer) / 4;
+        let splits = splits(facts, nq, rows).clamp(1, (words / groups).max(1));
+        let width = splits * groups;
+        let mut cut = Self::of(words, nq, splits, width);
+        cut.queries = cut.queries.min((words / (width + scratch)).max(1));
         cut.bounded(rows)
     }
 

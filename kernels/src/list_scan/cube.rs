@@ -1,6 +1,9 @@
 //! The kernels of the scan on a GPU; [`super::device`] launches them.
 
-use super::{blueprint::Blueprint, walk::Walk};
+use super::{
+    blueprint::Blueprint,
+    walk::{LimitArgs, Walk},
+};
 use crate::device::{
     claim,
     distance::key,
@@ -12,35 +15,35 @@ use cubecl::prelude::*;
 #[derive(CubeLaunch, CubeType, Clone, Copy)]
 pub(super) struct PartArgs {
     /// The first query, and how many.
-    first: u32,
-    count: u32,
+    pub first: u32,
+    pub count: u32,
     /// Cubes per query.
-    splits: u32,
+    pub splits: u32,
     /// Pairs written per query.
     width: u32,
     /// Lists or rows named per query.
     pub per_query: u32,
     k: u32,
     /// 0, for [`key`].
-    zero: f32,
+    pub zero: f32,
 }
 
 /// What a cube works at.
 #[derive(CubeType, Clone, Copy)]
-struct Slice {
+pub(super) struct Slice {
     /// The query's number in this launch, and in all.
-    local: u32,
-    query: u32,
-    split: u32,
+    pub local: u32,
+    pub query: u32,
+    pub split: u32,
     /// Rows that a cube reads at once, and which of them is this unit's.
-    groups: u32,
-    group: u32,
+    pub groups: u32,
+    pub group: u32,
     /// Whether this unit speaks for those that read a row together.
-    leader: bool,
+    pub leader: bool,
 }
 
 #[cube]
-fn slice(part: &PartArgs, #[comptime] print: Blueprint) -> Slice {
+pub(super) fn slice(part: &PartArgs, #[comptime] print: Blueprint) -> Slice {
     let cube = CUBE_POS as u32;
     let local = cube / part.splits;
     Slice {
@@ -62,6 +65,7 @@ pub(super) fn keep_best<F: Float, N: Size>(
     placed: &Array<u32>,
     named: &Array<u32>,
     out: &mut Array<u32>,
+    limits: &LimitArgs,
     part: PartArgs,
     #[comptime] print: Blueprint,
 ) {
@@ -74,7 +78,7 @@ pub(super) fn keep_best<F: Float, N: Size>(
     claim::vectors::<N>(&mut kept);
     let mut walk = Walk::new(&part, at.query, ranks.len() as u32, print);
     queue.clear(print.queue);
-    let total = walk.open::<N>(queries, &mut kept, placed, named, print);
+    let total = walk.open::<N>(queries, &mut kept, placed, named, limits, print);
     let from = slice_start(total, at.split, part.splits);
     let to = slice_start(total, at.split + 1u32, part.splits);
     walk.seek(from, print);
@@ -86,7 +90,7 @@ pub(super) fn keep_best<F: Float, N: Size>(
         #[unroll]
         for turn in 0..print.turns {
             let candidate = step + comptime!(turn as u32) * at.groups + at.group;
-            let position = walk.position(candidate, to, placed, named, print);
+            let position = walk.position(candidate, to, placed, named, limits, print);
             positions[turn] = position;
             keys[turn] =
                 row_key::<F, N>(queries, &kept, rows, at.query, position, part.zero, print);
@@ -121,6 +125,7 @@ pub(super) fn write_keys<F: Float, N: Size>(
     placed: &Array<u32>,
     named: &Array<u32>,
     out: &mut Array<u32>,
+    limits: &LimitArgs,
     part: PartArgs,
     #[comptime] print: Blueprint,
 ) {
@@ -131,7 +136,7 @@ pub(super) fn write_keys<F: Float, N: Size>(
     let mut kept = SharedMemory::<Vector<f32, N>>::new(print.kept());
     claim::vectors::<N>(&mut kept);
     let mut walk = Walk::new(&part, at.query, ranks.len() as u32, print);
-    let total = walk.open::<N>(queries, &mut kept, placed, named, print);
+    let total = walk.open::<N>(queries, &mut kept, placed, named, limits, print);
     let from = slice_start(part.width, at.split, part.splits);
     let to = slice_start(part.width, at.split + 1u32, part.splits);
     walk.seek(min(from, total), print);
@@ -139,7 +144,7 @@ pub(super) fn write_keys<F: Float, N: Size>(
     let mut step = from;
     while step < to {
         let candidate = step + at.group;
-        let position = walk.position(candidate, min(to, total), placed, named, print);
+        let position = walk.position(candidate, min(to, total), placed, named, limits, print);
         let found = row_key::<F, N>(queries, &kept, rows, at.query, position, part.zero, print);
         if at.leader && candidate < to {
             let place = (base + candidate as usize) * 2;
@@ -157,7 +162,7 @@ pub(super) fn write_keys<F: Float, N: Size>(
 
 /// The key of the row at `position`; of the first row where there is none.
 #[cube]
-fn row_key<F: Float, N: Size>(
+pub(super) fn row_key<F: Float, N: Size>(
     queries: &Array<Vector<f32, N>>,
     kept: &SharedMemory<Vector<f32, N>>,
     rows: &Array<Vector<F, N>>,
@@ -184,7 +189,7 @@ fn row_key<F: Float, N: Size>(
 
 /// The first candidate of a slice: equal slices, the first ones perhaps longer by one.
 #[cube]
-fn slice_start(total: u32, split: u32, splits: u32) -> u32 {
+pub(super) fn slice_start(total: u32, split: u32, splits: u32) -> u32 {
     let size = total / splits;
     size * split + min(split, total - size * splits)
 }

@@ -12,6 +12,9 @@
 use super::{
     blueprint::{Blueprint, Cut, Names},
     cube::{PartArgsLaunch, keep_best, write_keys},
+    limits::{Orders, Uploads},
+    restrict::Restriction,
+    walk::LimitArgsLaunch,
 };
 use crate::{
     KernelError, Metric, check_len,
@@ -64,9 +67,24 @@ pub fn scan_on<R: Runtime>(
     problem: &DeviceProblem<'_, R>,
     reads: Reads<'_>,
 ) -> Result<SelectedOnDevice, KernelError> {
+    scan_restricted_on(problem, reads, Restriction::default(), &Orders::default())
+}
+
+/// [`scan_on`] of the rows that a restriction leaves; rows named one by one are all compared.
+/// `orders` belongs to the lists: it keeps the reading order on the device.
+///
+/// # Errors
+/// As [`scan_on`], and when a length of the restriction does not fit the lists, queries or probes.
+pub fn scan_restricted_on<R: Runtime>(
+    problem: &DeviceProblem<'_, R>,
+    reads: Reads<'_>,
+    restriction: Restriction<'_>,
+    orders: &Orders,
+) -> Result<SelectedOnDevice, KernelError> {
     let lists = problem.lists;
     let gpu = lists.gpu();
     let (nq, k) = (problem.nq, problem.k);
+    let restriction = checked(problem, reads, restriction)?;
     if k == 0 || nq.checked_mul(k).is_none() {
         return Err(KernelError::Sizes {
             d: lists.d(),
@@ -83,15 +101,60 @@ pub fn scan_on<R: Runtime>(
     if lists.is_empty() {
         return Err(KernelError::Empty);
     }
-    let queries = (problem.queries, nq * lists.d());
-    let home = lists.home();
+    in_queue(problem, reads, |queries, reads| {
+        at_home(problem, queries, reads, restriction, orders)
+    })
+}
+
+/// The restriction that holds, its lengths checked.
+pub(super) fn checked<'a, R: Runtime>(
+    problem: &DeviceProblem<'_, R>,
+    reads: Reads<'_>,
+    restriction: Restriction<'a>,
+) -> Result<Restriction<'a>, KernelError> {
+    let lists = problem.lists;
+    let nprobe = match reads {
+        Reads::All => 1,
+        Reads::Lists(_, nprobe) => nprobe,
+        Reads::Rows(..) => return Ok(Restriction::default()),
+    };
+    if restriction.is_none() {
+        return Ok(Restriction::default());
+    }
+    let lens: Vec<usize> = (0..lists.nlist()).map(|l| lists.list_len(l)).collect();
+    restriction.check(problem.nq, nprobe, &lens)?;
+    if let Some(masks) = restriction.masks {
+        let words = masks.starts[lens.len()];
+        for mask in &masks.masks {
+            check_len("words of a mask", words, mask.len())?;
+        }
+    }
+    for list in restriction.order.iter().flat_map(|order| &order.lists) {
+        check_len(
+            "places of a list's reading order",
+            list.rows.len(),
+            list.places.len(),
+        )?;
+    }
+    Ok(restriction)
+}
+
+/// Does `work` in the queue of the lists, with the queries and what is read as it may use them.
+pub(super) fn in_queue<R: Runtime, T>(
+    problem: &DeviceProblem<'_, R>,
+    reads: Reads<'_>,
+    work: impl FnOnce(&Handle, Reads<'_>) -> Result<T, KernelError>,
+) -> Result<T, KernelError> {
+    let (gpu, home) = (problem.lists.gpu(), problem.lists.home());
+    let nq = problem.nq;
+    let queries = (problem.queries, nq * problem.lists.d());
     match reads {
-        Reads::All => home.run(gpu, [queries], |[queries]| at_home(problem, queries, reads)),
+        Reads::All => home.run(gpu, [queries], |[queries]| work(queries, reads)),
         Reads::Lists(named, n) => home.run(gpu, [queries, (named, nq * n)], |[queries, named]| {
-            at_home(problem, queries, Reads::Lists(named, n))
+            work(queries, Reads::Lists(named, n))
         }),
         Reads::Rows(named, n) => home.run(gpu, [queries, (named, nq * n)], |[queries, named]| {
-            at_home(problem, queries, Reads::Rows(named, n))
+            work(queries, Reads::Rows(named, n))
         }),
     }
 }
@@ -101,6 +164,8 @@ fn at_home<R: Runtime>(
     problem: &DeviceProblem<'_, R>,
     queries: &Handle,
     reads: Reads<'_>,
+    restriction: Restriction<'_>,
+    orders: &Orders,
 ) -> Result<SelectedOnDevice, KernelError> {
     let problem = &DeviceProblem {
         queries,
@@ -116,35 +181,34 @@ fn at_home<R: Runtime>(
         Metric::L2 => Output::L2,
         Metric::InnerProduct => Output::InnerProduct,
     };
-    if matches!(reads, Reads::All) && nearest_centroid::fits(problem) {
+    if restriction.is_none() && matches!(reads, Reads::All) && nearest_centroid::fits(problem) {
         nearest_centroid::nearest_on(problem, &queries, output, &labels, &answer)?;
         return Ok(answer);
     }
-    let facts = gpu.facts();
-    let names = match reads {
-        Reads::All => Names::Nothing,
-        Reads::Lists(..) => Names::Lists,
-        Reads::Rows(..) => Names::Rows,
-    };
-    let mut print = Blueprint::new(&facts, problem.metric, lists.padded(), k, names);
-    if let Reads::Lists(_, nprobe) = reads {
-        print.stage(&facts, nprobe);
-    }
-    let cut = if print.queued {
-        Cut::queued(&facts, nq, usual_rows(lists, reads), k, problem.workspace)
+    let uploads = Uploads::new(problem, reads, restriction, orders, false)?;
+    let print = blueprint(problem, reads, &uploads);
+    let (facts, workspace) = (gpu.facts(), problem.workspace);
+    let mut cut = if print.queued {
+        Cut::queued(&facts, nq, uploads.usual, k, workspace)
     } else {
-        Cut::written(&facts, nq, most_rows(lists, reads), k, problem.workspace)
+        Cut::written(&facts, nq, uploads.most, k, workspace)
     };
+    cut.queries = cut.queries.min(uploads.per_part());
     for first in (0..nq).step_by(cut.queries) {
         let count = cut.queries.min(nq - first);
         let pairs = gpu.empty(
             "candidates of a search",
             (2 * count).saturating_mul(cut.width),
         )?;
+        let limits = uploads.part((first, count), None)?;
         let part = Part { first, count, cut };
         match lists.element() {
-            Element::F32 => part.launch::<f32, R>(problem, &queries, reads, &pairs, print)?,
-            Element::F16 => part.launch::<f16, R>(problem, &queries, reads, &pairs, print)?,
+            Element::F32 => {
+                part.launch::<f32, R>(problem, &queries, reads, limits, &pairs, print)?
+            }
+            Element::F16 => {
+                part.launch::<f16, R>(problem, &queries, reads, limits, &pairs, print)?
+            }
         }
         let source = Source::Pairs(pairs);
         answer.fill(
@@ -159,29 +223,25 @@ fn at_home<R: Runtime>(
     Ok(answer)
 }
 
-/// Rows one query reads at most.
-fn most_rows<R: Runtime>(lists: &DeviceLists<R>, reads: Reads<'_>) -> usize {
-    match reads {
-        Reads::All => lists.len(),
-        Reads::Rows(_, per_query) => per_query,
-        Reads::Lists(_, nprobe) => {
-            let mut lens: Vec<usize> = (0..lists.nlist()).map(|l| lists.list_len(l)).collect();
-            lens.sort_unstable_by(|a, b| b.cmp(a));
-            lens.iter().take(nprobe).sum()
-        }
+/// The choices for a scan.
+pub(super) fn blueprint<R: Runtime>(
+    problem: &DeviceProblem<'_, R>,
+    reads: Reads<'_>,
+    uploads: &Uploads<'_, R>,
+) -> Blueprint {
+    let facts = problem.lists.gpu().facts();
+    let names = match reads {
+        Reads::All => Names::Nothing,
+        Reads::Lists(..) => Names::Lists,
+        Reads::Rows(..) => Names::Rows,
+    };
+    let padded = problem.lists.padded();
+    let mut print = Blueprint::new(&facts, problem.metric, padded, problem.k, names);
+    if let Reads::Lists(_, nprobe) = reads {
+        print.stage(&facts, nprobe);
     }
-}
-
-/// Rows one query reads on average, were lists probed evenly.
-fn usual_rows<R: Runtime>(lists: &DeviceLists<R>, reads: Reads<'_>) -> usize {
-    match reads {
-        Reads::All => lists.len(),
-        Reads::Rows(_, per_query) => per_query,
-        Reads::Lists(_, nprobe) => {
-            let nlist = lists.nlist().max(1);
-            (lists.len() as u64 * nprobe.min(nlist) as u64 / nlist as u64) as usize
-        }
-    }
+    print.limits = uploads.limits;
+    print
 }
 
 /// The queries of one launch.
@@ -197,6 +257,7 @@ impl Part {
         problem: &DeviceProblem<'_, R>,
         queries: &Handle,
         reads: Reads<'_>,
+        (limits, longest): (LimitArgsLaunch<R>, usize),
         pairs: &Handle,
         print: Blueprint,
     ) -> Result<(), KernelError> {
@@ -206,7 +267,8 @@ impl Part {
         let elements = lists
             .elements()
             .max(problem.nq * padded)
-            .max(2 * self.count * self.cut.width);
+            .max(2 * self.count * self.cut.width)
+            .max(longest);
         let address = gpu.address("vectors of an index", elements)?;
         let cubes = gpu.grid(self.count * self.cut.splits);
         let dim = CubeDim::new_1d(print.queue.units as u32);
@@ -230,7 +292,8 @@ impl Part {
         let (rows, ranks, placed) = (lists.rows(), lists.ranks(), lists.placed());
         // SAFETY: cubes past the last slice stop at once; queries and probes are indexed below nq,
         // lists by numbers below nlist or not at all, rows within extents (row 0 by idle units,
-        // which every pool has), pairs below `count · width`.
+        // which every pool has), pairs below `count · width`. What a restriction brings has the
+        // lengths that `Restriction::check` has seen: a cap per probe, a bit and a place per row.
         unsafe {
             if print.queued {
                 keep_best::launch_unchecked::<F, R>(
@@ -245,6 +308,7 @@ impl Part {
                     placed,
                     named,
                     out,
+                    limits,
                     shape,
                     print,
                 );
@@ -261,6 +325,7 @@ impl Part {
                     placed,
                     named,
                     out,
+                    limits,
                     shape,
                     print,
                 );

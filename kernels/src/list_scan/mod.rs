@@ -19,8 +19,14 @@ mod cpu;
 mod cube;
 #[cfg(feature = "cube")]
 mod device;
+#[cfg(feature = "cube")]
+mod limits;
 mod queries;
 mod range;
+#[cfg(feature = "cube")]
+mod range_cube;
+#[cfg(feature = "cube")]
+mod range_device;
 pub mod reference;
 mod rerank;
 pub mod restrict;
@@ -35,8 +41,12 @@ mod worker;
 
 pub use cpu::{Counts, scan, scan_restricted};
 #[cfg(feature = "cube")]
-pub use device::{DeviceProblem, Reads, scan_on};
+pub use device::{DeviceProblem, Reads, scan_on, scan_restricted_on};
+#[cfg(feature = "cube")]
+pub use limits::Orders;
 pub use range::{Found, within};
+#[cfg(feature = "cube")]
+pub use range_device::{FoundOnDevice, within_on};
 pub use rerank::rerank;
 
 use crate::{

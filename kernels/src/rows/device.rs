@@ -253,6 +253,11 @@ impl<R: Runtime> DeviceLists<R> {
         self.element.words(self.padded())
     }
 
+    /// Rows in the buffer, held or not.
+    pub(crate) fn held(&self) -> usize {
+        self.pool.capacity
+    }
+
     /// Components in the buffer of rows.
     pub(crate) fn elements(&self) -> usize {
         self.pool.capacity * self.padded()

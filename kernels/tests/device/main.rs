@@ -13,6 +13,7 @@ mod fuzz;
 mod grouping;
 mod hostile;
 mod lists;
+mod restricted;
 mod scans;
 mod selection;
 mod support;

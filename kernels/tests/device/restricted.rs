@@ -1,0 +1,556 @@
+//! Scans under a restriction and scans for all rows within a distance, as the CPU kernels answer.
+
+use super::support::{Client, Device, Rng, client, download, guises, poison, upload};
+use burn_ivf_kernels::{
+    KernelError, Metric,
+    device::Gpu,
+    list_scan::{
+        DeviceProblem, List, ListIds, Order, Orders, Problem, Reads, SKIP,
+        restrict::{ListOrder, Masks, ReadingOrder, Restriction},
+        scan_restricted, scan_restricted_on, within, within_on,
+    },
+    rows::{
+        Layout, Rows,
+        device::{Added, DeviceLists},
+    },
+    simd::Isa,
+};
+use std::sync::Arc;
+
+/// Lists of vectors whose components are small whole numbers, so that distances are exact and ties
+/// many: every bit must be the CPU's.
+struct World {
+    d: usize,
+    rows: Vec<Rows>,
+    ids: Vec<Vec<i64>>,
+    device: DeviceLists<Device>,
+    orders: Orders,
+}
+
+impl World {
+    fn new(
+        gpu: &Gpu<Device>,
+        client: &Client,
+        (d, nlist, n): (usize, usize, usize),
+        rng: &mut Rng,
+    ) -> Self {
+        let mut world = Self {
+            d,
+            rows: (0..nlist).map(|_| Rows::new(d, Layout::F32)).collect(),
+            ids: vec![vec![]; nlist],
+            device: DeviceLists::new(gpu, d, nlist, 2),
+            orders: Orders::default(),
+        };
+        for n in [n / 3, n - n / 3] {
+            world.add(client, n, rng);
+        }
+        world
+    }
+
+    fn add(&mut self, client: &Client, n: usize, rng: &mut Rng) {
+        let flat: Vec<f32> = (0..n * self.d).map(|_| whole(rng)).collect();
+        // Half of the rows are in the first three lists.
+        let list = |rng: &mut Rng| {
+            let nlist = self.rows.len();
+            let most = rng.pick(&[nlist.min(3), nlist]);
+            rng.below(most) as u32
+        };
+        let lists: Vec<u32> = (0..n).map(|_| list(rng)).collect();
+        let ids: Vec<i64> = (0..n).map(|_| rng.below(5000) as i64 - 100).collect();
+        let added = Added {
+            rows: &upload(client, &flat),
+            lists: &lists,
+            ids: &ids,
+        };
+        let held = self.ids.clone();
+        self.device.append(&added, |l, s| held[l][s]).unwrap();
+        for (i, &list) in lists.iter().enumerate() {
+            self.rows[list as usize].push(&flat[i * self.d..][..self.d]);
+            self.ids[list as usize].push(ids[i]);
+        }
+    }
+
+    fn lists(&self) -> Vec<List<'_>> {
+        let pairs = self.rows.iter().zip(&self.ids);
+        pairs
+            .map(|(rows, ids)| List::new(rows, ListIds::Table(ids)).unwrap())
+            .collect()
+    }
+
+    fn order(&self, rng: &mut Rng) -> ReadingOrder {
+        let mut order = |rows: &Rows| {
+            let keys: Vec<f32> = (0..rows.len()).map(|_| rng.float()).collect();
+            Arc::new(ListOrder::ascending(&keys))
+        };
+        ReadingOrder {
+            lists: self.rows.iter().map(&mut order).collect(),
+        }
+    }
+
+    /// Masks that let about `share` of 1000 rows pass each.
+    fn masks(&self, count: usize, nq: usize, share: usize, rng: &mut Rng) -> Masks {
+        let mut starts = vec![0];
+        for list in &self.rows {
+            starts.push(starts[starts.len() - 1] + list.len().div_ceil(32));
+        }
+        let mut mask = || {
+            let mut words = vec![0_u32; starts[self.rows.len()]];
+            for (l, list) in self.rows.iter().enumerate() {
+                for s in 0..list.len() {
+                    words[starts[l] + s / 32] |= u32::from(rng.below(1000) < share) << (s % 32);
+                }
+            }
+            words
+        };
+        let masks: Vec<Vec<u32>> = (0..count).map(|_| mask()).collect();
+        let of = match count {
+            1 => vec![],
+            _ => (0..nq).map(|_| rng.below(count) as u32).collect(),
+        };
+        Masks { masks, starts, of }
+    }
+
+    fn caps(&self, probes: &[u32], rng: &mut Rng) -> Vec<u32> {
+        let cap = |&list: &u32| match self.rows.get(list as usize) {
+            None => 7,
+            Some(rows) => match rng.below(5) {
+                0 => 0,
+                1 => rows.len() as u32,
+                2 => u32::MAX,
+                _ => rng.below(rows.len() + 1) as u32,
+            },
+        };
+        probes.iter().map(cap).collect()
+    }
+}
+
+fn whole(rng: &mut Rng) -> f32 {
+    rng.below(5) as f32 - 2.0
+}
+
+/// What is asked.
+struct Question<'a> {
+    metric: Metric,
+    k: usize,
+    queries: &'a [f32],
+    probes: &'a [u32],
+    nprobe: usize,
+    /// Whether the probes are left out of the question: there is one list.
+    all: bool,
+    workspace: usize,
+}
+
+impl Question<'_> {
+    fn nq(&self) -> usize {
+        self.probes.len() / self.nprobe
+    }
+
+    fn on_host<'a>(&'a self, world: &World, lists: &'a [List<'a>]) -> Problem<'a> {
+        Problem {
+            metric: self.metric,
+            d: world.d,
+            k: self.k,
+            lists,
+            queries: self.queries,
+        }
+    }
+
+    /// Compares the k best with the CPU's.
+    fn check(&self, client: &Client, world: &World, restriction: Restriction<'_>, what: &str) {
+        let lists = world.lists();
+        let problem = self.on_host(world, &lists);
+        let (isa, order) = (Isa::detect(), Order::ListMajor);
+        let best =
+            scan_restricted(&problem, self.probes, self.nprobe, order, isa, restriction).unwrap();
+        let (nq, k) = (self.nq(), self.k);
+        let queries = upload(client, self.queries);
+        let named = upload(client, self.probes);
+        let reads = if self.all {
+            Reads::All
+        } else {
+            Reads::Lists(&named, self.nprobe)
+        };
+        poison(client, &[nq * k, 2 * nq * k, 4 * nq * k]);
+        let problem = DeviceProblem {
+            metric: self.metric,
+            k,
+            lists: &world.device,
+            queries: &queries,
+            nq,
+            workspace: self.workspace,
+        };
+        let found = scan_restricted_on(&problem, reads, restriction, &world.orders).unwrap();
+        let labels: Vec<i64> = download(client, &found.labels, nq * k);
+        assert_eq!(labels, best.labels, "{what}");
+        let values: Vec<u32> = download(client, &found.values, nq * k);
+        let bits: Vec<u32> = best.distances.iter().map(|v| v.to_bits()).collect();
+        assert_eq!(values, bits, "{what}");
+    }
+}
+
+impl Question<'_> {
+    /// Compares the rows whose key is at most `limit` with the CPU's.
+    fn check_range(
+        &self,
+        client: &Client,
+        world: &World,
+        (restriction, limit): (Restriction<'_>, f32),
+        what: &str,
+    ) -> usize {
+        let lists = world.lists();
+        let problem = self.on_host(world, &lists);
+        let (probes, nprobe, isa) = (self.probes, self.nprobe, Isa::detect());
+        let expected = within(&problem, limit, probes, nprobe, isa, restriction).unwrap();
+        let queries = upload(client, self.queries);
+        let named = upload(client, self.probes);
+        let reads = if self.all {
+            Reads::All
+        } else {
+            Reads::Lists(&named, self.nprobe)
+        };
+        let n = expected.labels.len();
+        poison(client, &[self.nq(), n, 2 * n]);
+        let problem = DeviceProblem {
+            metric: self.metric,
+            k: 1,
+            lists: &world.device,
+            queries: &queries,
+            nq: self.nq(),
+            workspace: self.workspace,
+        };
+        let found = within_on(&problem, limit, reads, restriction, &world.orders).unwrap();
+        assert_eq!(found.lims, expected.lims, "{what} limit {limit}");
+        let labels: Vec<i64> = download(client, &found.labels, n);
+        assert_eq!(labels, expected.labels, "{what} limit {limit}");
+        let values: Vec<u32> = download(client, &found.values, n);
+        let bits: Vec<u32> = expected.distances.iter().map(|v| v.to_bits()).collect();
+        assert_eq!(values, bits, "{what} limit {limit}");
+        n
+    }
+}
+
+fn probes(nq: usize, nprobe: usize, nlist: usize, rng: &mut Rng) -> Vec<u32> {
+    let mut probes = Vec::new();
+    for _ in 0..nq {
+        let mut all: Vec<u32> = (0..nlist as u32).collect();
+        for i in (1..nlist).rev() {
+            all.swap(i, rng.below(i + 1));
+        }
+        all.truncate(nprobe);
+        if rng.below(10) == 0 {
+            all[0] = SKIP;
+        }
+        probes.extend(all);
+    }
+    probes
+}
+
+/// Random lists, questions and restrictions.
+fn each_case(mut check: impl FnMut(&Client, &World, &Question<'_>, Restriction<'_>, &str)) {
+    let client = client();
+    let guises = guises(&client);
+    for case in 0..60 {
+        let rng = &mut Rng(1000 + case);
+        let gpu = &guises[case as usize % guises.len()];
+        let d = rng.pick(&[1, 3, 16, 33]);
+        let nlist = rng.pick(&[1, 1, 2, 7, 20, 700]);
+        let world = World::new(gpu, &client, (d, nlist, 60 + rng.below(1500)), rng);
+        let nq = rng.pick(&[1, 3, 40]);
+        let nprobe = match rng.below(2) {
+            0 => nlist,
+            _ => 1 + rng.below(nlist),
+        };
+        let mut queries: Vec<f32> = (0..nq * d).map(|_| whole(rng)).collect();
+        if nq > 1 && rng.below(3) == 0 {
+            queries[d] = rng.pick(&[f32::NAN, f32::INFINITY]);
+        }
+        let all = nlist == 1 && rng.below(2) == 0;
+        let probes = if all {
+            vec![0; nq]
+        } else {
+            probes(nq, nprobe, nlist, rng)
+        };
+        let question = Question {
+            metric: Metric::ALL[case as usize / 3 % 2],
+            k: rng.pick(&[1, 10, 33, 300, 2500]),
+            queries: &queries,
+            probes: &probes,
+            nprobe,
+            all,
+            workspace: rng.pick(&[1 << 16, 1 << 26]),
+        };
+        let caps = world.caps(&probes, rng);
+        let order = world.order(rng);
+        let share = rng.pick(&[0, 3, 50, 500, 1000]);
+        let masks = world.masks(rng.pick(&[1, 3, 3000]), nq, share, rng);
+        // Every way at least once in seven.
+        let way = 1 + case % 7;
+        let restriction = Restriction {
+            caps: (way & 1 != 0).then_some(&caps),
+            order: (way & 2 != 0).then_some(&order),
+            masks: (way & 4 != 0).then_some(&masks),
+        };
+        let what = format!(
+            "case {case} way {way}: d {d} nlist {nlist} nprobe {nprobe} nq {nq} k {} share {share} \
+             all {all} {} {gpu:?}",
+            question.k, question.metric
+        );
+        check(&client, &world, &question, restriction, &what);
+    }
+}
+
+#[test]
+fn restricted_scans_answer_as_on_the_cpu() {
+    each_case(|client, world, question, restriction, what| {
+        question.check(client, world, restriction, what);
+    });
+}
+
+#[test]
+fn rows_within_a_distance_are_those_of_the_cpu_in_its_order() {
+    let rng = &mut Rng(3);
+    let mut found = 0;
+    each_case(|client, world, question, restriction, what| {
+        // Keys are whole numbers: many lie on the limit.
+        let limit = match question.metric {
+            Metric::L2 => (world.d as f32 * 4.0 * (0.5 + 0.5 * rng.float())).floor(),
+            Metric::InnerProduct => (world.d as f32 * 2.0 * rng.float()).floor(),
+        };
+        let limit = rng.pick(&[limit, limit, limit, f32::INFINITY, f32::NEG_INFINITY, -0.0]);
+        found += question.check_range(client, world, (restriction, limit), what);
+    });
+    assert!(found > 10_000, "{found} found");
+}
+
+/// Nothing to find, by whatever reason; and everything.
+#[test]
+fn empty_restrictions_lists_and_queries_find_nothing() {
+    let client = client();
+    let rng = &mut Rng(5);
+    for gpu in guises(&client) {
+        let world = World::new(&gpu, &client, (6, 4, 200), rng);
+        let mut queries: Vec<f32> = (0..5 * 6).map(|_| whole(rng)).collect();
+        queries[7] = f32::NAN;
+        let probes: Vec<u32> = [3, SKIP, 0, 1].repeat(5);
+        let none = vec![0; probes.len()];
+        let mut one = world.masks(2, 5, 0, rng);
+        // One row for the queries of the second mask, the last of its list.
+        one.of = vec![0, 1, 1, 0, 1];
+        let last = world.rows[1].len() - 1;
+        one.masks[1][one.starts[1] + last / 32] = 1 << (last % 32);
+        let whole = world.masks(1, 5, 1000, rng);
+        let order = world.order(rng);
+        for (metric, k) in [(Metric::L2, 3), (Metric::InnerProduct, 400)] {
+            let question = Question {
+                metric,
+                k,
+                queries: &queries,
+                probes: &probes,
+                nprobe: 4,
+                all: false,
+                workspace: 1 << 18,
+            };
+            for (caps, masks, expected) in [
+                (Some(&none), None, 0),
+                (Some(&none), Some(&whole), 0),
+                (None, Some(&one), 2),
+            ] {
+                for order in [None, Some(&order)] {
+                    let restriction = Restriction {
+                        caps: caps.map(|caps| &caps[..]),
+                        order,
+                        masks,
+                    };
+                    question.check(&client, &world, restriction, "nothing");
+                    for (limit, expected) in [(f32::INFINITY, expected), (f32::NAN, 0)] {
+                        let found =
+                            question.check_range(&client, &world, (restriction, limit), "nothing");
+                        assert_eq!(found, expected);
+                    }
+                }
+            }
+            let all = Restriction::default();
+            let everything = question.check_range(&client, &world, (all, f32::INFINITY), "all");
+            let rows = [3, 0, 1].map(|l: usize| world.rows[l].len());
+            assert_eq!(everything, 4 * rows.iter().sum::<usize>());
+        }
+    }
+    // No row at all.
+    let empty: DeviceLists<Device> = DeviceLists::new(&guises(&client)[0], 6, 4, 2);
+    let queries = upload(&client, &[0.0_f32; 12]);
+    let problem = DeviceProblem {
+        metric: Metric::L2,
+        k: 1,
+        lists: &empty,
+        queries: &queries,
+        nq: 2,
+        workspace: 1 << 20,
+    };
+    let named = upload(&client, &[0_u32; 2]);
+    let (reads, all) = (Reads::Lists(&named, 1), Restriction::default());
+    let found = within_on(&problem, 1.0, reads, all, &Orders::default()).unwrap();
+    assert_eq!(found.lims, [0, 0, 0]);
+}
+
+/// D5: a million rows found, by few queries and by many.
+#[test]
+fn a_million_rows_within_a_distance_are_all_written() {
+    let client = client();
+    let rng = &mut Rng(6);
+    let gpu = &guises(&client)[0];
+    let n = 20_000;
+    let world = World::new(gpu, &client, (4, 3, n), rng);
+    let nq = 50;
+    let queries: Vec<f32> = (0..nq * 4).map(|_| whole(rng)).collect();
+    let probes = [2, 0, 1].repeat(nq);
+    let question = Question {
+        metric: Metric::L2,
+        k: 1,
+        queries: &queries,
+        probes: &probes,
+        nprobe: 3,
+        all: false,
+        workspace: 1 << 14,
+    };
+    let every = (Restriction::default(), f32::INFINITY);
+    let found = question.check_range(&client, &world, every, "every row");
+    assert_eq!(found, nq * n);
+}
+
+/// Rows whose distance leaves the range are found by an infinite limit only.
+#[test]
+fn infinite_distances_are_within_an_infinite_limit() {
+    let client = client();
+    for gpu in guises(&client) {
+        let mut lists: DeviceLists<Device> = DeviceLists::new(&gpu, 4, 1, 2);
+        let rows = upload(&client, &[[0.0_f32; 4], [3e38; 4], [-3e38; 4]]);
+        let added = Added {
+            rows: &rows,
+            lists: &[0; 3],
+            ids: &[5, 6, 7],
+        };
+        lists.append(&added, |_, _| 0).unwrap();
+        let queries = upload(&client, &[2.0_f32; 4]);
+        for (metric, limit, expected) in [
+            (Metric::L2, f32::INFINITY, &[5, 6, 7][..]),
+            (Metric::L2, f32::MAX, &[5]),
+            (Metric::InnerProduct, f32::INFINITY, &[5, 6, 7]),
+            (Metric::InnerProduct, f32::MAX, &[5, 6]),
+            (Metric::InnerProduct, f32::NEG_INFINITY, &[6]),
+        ] {
+            let problem = DeviceProblem {
+                metric,
+                k: 1,
+                lists: &lists,
+                queries: &queries,
+                nq: 1,
+                workspace: 1 << 20,
+            };
+            let all = Restriction::default();
+            let found = within_on(&problem, limit, Reads::All, all, &Orders::default()).unwrap();
+            let n = *found.lims.last().unwrap() as usize;
+            let labels: Vec<i64> = download(&client, &found.labels, n);
+            assert_eq!(labels, expected, "{metric} {limit}");
+        }
+    }
+}
+
+/// The reading order is kept on the device: another order, or lists that have grown and moved, must
+/// not be answered by it.
+#[test]
+fn an_order_kept_on_the_device_is_not_taken_for_another() {
+    let client = client();
+    let rng = &mut Rng(7);
+    for gpu in guises(&client) {
+        let mut world = World::new(&gpu, &client, (8, 5, 300), rng);
+        let queries: Vec<f32> = (0..3 * 8).map(|_| whole(rng)).collect();
+        let probes = probes(3, 4, 5, rng);
+        let question = Question {
+            metric: Metric::L2,
+            k: 20,
+            queries: &queries,
+            probes: &probes,
+            nprobe: 4,
+            all: false,
+            workspace: 1 << 20,
+        };
+        let mut order = world.order(rng);
+        for round in 0..4 {
+            let masks = world.masks(1, 3, 600, rng);
+            let caps = world.caps(&probes, rng);
+            for masks in [None, Some(&masks), None] {
+                let restriction = Restriction {
+                    caps: Some(&caps),
+                    order: Some(&order),
+                    masks,
+                };
+                question.check(&client, &world, restriction, &format!("round {round}"));
+            }
+            if round % 2 == 0 {
+                order = world.order(rng);
+            } else {
+                // Orders of lists that have not grown stay what they are.
+                let before: Vec<usize> = world.rows.iter().map(Rows::len).collect();
+                world.add(&client, 2, rng);
+                let new = world.order(rng);
+                for (l, &len) in before.iter().enumerate() {
+                    if world.rows[l].len() != len {
+                        order.lists[l] = new.lists[l].clone();
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn restrictions_of_other_lists_are_refused() {
+    let client = client();
+    let gpu = &guises(&client)[0];
+    let rng = &mut Rng(8);
+    let world = World::new(gpu, &client, (4, 3, 100), rng);
+    let queries = upload(&client, &[0.0_f32; 8]);
+    let named = upload(&client, &[0_u32, 1]);
+    let problem = DeviceProblem {
+        metric: Metric::L2,
+        k: 3,
+        lists: &world.device,
+        queries: &queries,
+        nq: 2,
+        workspace: 1 << 20,
+    };
+    let refused = |restriction: Restriction<'_>| {
+        let reads = Reads::Lists(&named, 1);
+        let error = scan_restricted_on(&problem, reads, restriction, &world.orders).unwrap_err();
+        assert!(matches!(error, KernelError::Length { .. }), "{error}");
+    };
+    refused(Restriction {
+        caps: Some(&[1]),
+        ..Restriction::default()
+    });
+    let masks = world.masks(2, 2, 500, rng);
+    let short = Masks {
+        masks: vec![masks.masks[0].clone(), vec![]],
+        ..masks.clone()
+    };
+    let missing = Masks {
+        of: vec![0, 2],
+        ..masks
+    };
+    for masks in [short, missing] {
+        refused(Restriction {
+            masks: Some(&masks),
+            ..Restriction::default()
+        });
+    }
+    let mut order = world.order(rng);
+    order.lists[1] = Arc::new(ListOrder {
+        places: vec![],
+        ..(*order.lists[1]).clone()
+    });
+    refused(Restriction {
+        caps: Some(&[1, 1]),
+        order: Some(&order),
+        ..Restriction::default()
+    });
+}

@@ -69,7 +69,7 @@ mod selector;
 pub use backend::{Counters, IvfBackend};
 pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
 pub use error::{Error, Result};
-pub use index::{Index, IndexFlat, IndexIvfFlat, IndexIvfFlatBuilder};
+pub use index::{Index, IndexFlat, IndexIvfFlat, IndexIvfFlatBuilder, Missing, Subset};
 pub use metric::Metric;
 pub use params::{
     AutoRule, Budget, BudgetStrategy, DEFAULT_WORKSPACE, FlatMode, Limit, ListOrdering, MaxCodes,

@@ -29,13 +29,13 @@ use burn::tensor::Tensor;
 /// ```
 #[derive(Debug, Clone)]
 pub struct IndexFlat<B: IvfBackend> {
-    d: usize,
-    metric: Metric,
-    device: B::Device,
+    pub(super) d: usize,
+    pub(super) metric: Metric,
+    pub(super) device: B::Device,
     mode: FlatMode,
     auto_matrix_bytes_threshold: usize,
     workspace: usize,
-    lists: InvertedLists<B::Inner>,
+    pub(super) lists: InvertedLists<B::Inner>,
 }
 
 impl<B: IvfBackend> IndexFlat<B> {

@@ -7,12 +7,14 @@ mod builder;
 mod flat;
 mod ivf_flat;
 mod ivf_search;
+mod mutate;
 mod range;
 mod validate;
 
 pub use builder::IndexIvfFlatBuilder;
 pub use flat::IndexFlat;
 pub use ivf_flat::IndexIvfFlat;
+pub use mutate::{Missing, Subset};
 
 use crate::{backend::IvfBackend, error::Result, metric::Metric, result::SearchResult};
 use burn::tensor::Tensor;

@@ -138,7 +138,11 @@ impl Rows {
             return;
         }
         // Whole panels lie alike.
-        put(&mut self.high, first * planes::panel_size(self.d) / PANEL, &other.high);
+        put(
+            &mut self.high,
+            first * planes::panel_size(self.d) / PANEL,
+            &other.high,
+        );
         put(&mut self.low, first * self.d, &other.low);
         put(&mut self.full, first * self.d, &other.full);
         put(&mut self.norms, first, &other.norms);

@@ -313,6 +313,34 @@ pub enum Error {
         /// Queries in the sample.
         queries: usize,
     },
+    /// An id that no vector has.
+    #[error("no vector has id {id}; add it first, or look with list_ids() at which ids there are")]
+    MissingId {
+        /// The id.
+        id: i64,
+    },
+    /// Two indexes that cannot become one.
+    #[error(
+        "the other index has {what} {other}, this one {this}; make both alike (the same d, metric and centroids) before merge_from()"
+    )]
+    Unlike {
+        /// In what they differ.
+        what: &'static str,
+        /// This index's.
+        this: String,
+        /// The other's.
+        other: String,
+    },
+    /// An id moved beyond 64 bits.
+    #[error(
+        "id {id} of the other index cannot be moved by add_id = {add_id}: the sum is no 64-bit id; use a smaller add_id"
+    )]
+    IdOverflow {
+        /// The id.
+        id: i64,
+        /// What was to be added.
+        add_id: i64,
+    },
     /// Reading a tensor back from its device failed.
     #[error("reading from the device failed: {0}")]
     Device(String),

@@ -88,6 +88,24 @@ where
         Ok(float(self.tensor(rows, shape, DType::F32)))
     }
 
+    fn retain(&mut self, keep: &[Option<Vec<u32>>]) -> Result<()> {
+        Ok(self.lists.retain(keep)?)
+    }
+
+    fn reserve(&mut self, additional: &[usize]) -> Result<()> {
+        Ok(self.lists.reserve(additional)?)
+    }
+
+    fn shrink_to_fit(&mut self, ids: RowIds<'_>) -> Result<()> {
+        let id = |list, slot| {
+            ids.id(Slot {
+                list: list as u32,
+                slot: slot as u32,
+            })
+        };
+        Ok(self.lists.shrink_to_fit(id)?)
+    }
+
     fn bytes(&self) -> usize {
         self.lists.bytes()
     }

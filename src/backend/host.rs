@@ -3,7 +3,8 @@
 //! Called by `ndarray.rs` and `flex.rs` only, which say how to see a tensor as a slice.
 
 use super::{
-    Capabilities, Hits, Keep, ListStore, Places, Probing, RangeHits, Reads, RowIds, Run, Scan, Slot,
+    Capabilities, Hits, Keep, ListStore, Merging, Places, Probing, RangeHits, Reads, RowIds, Run,
+    Scan, Slot,
 };
 use crate::{error::Result, params::Storage};
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
@@ -117,6 +118,56 @@ impl<B: HostTensors> ListStore<B> for HostLists {
         }
         jobs.into_par_iter()
             .for_each(|(list, range, piece)| list.copy_rows(range, piece));
+        Ok(())
+    }
+
+    fn retain(&mut self, keep: &[Option<Vec<u32>>]) -> Result<()> {
+        let drop = |(rows, keep): (&mut Arc<Rows>, &Option<Vec<u32>>)| {
+            let Some(keep) = keep else { return };
+            if let Some(rows) = Arc::get_mut(rows) {
+                rows.retain(keep);
+            } else {
+                // A clone holds the list: only what stays is copied.
+                let mut left = Rows::new(rows.d(), rows.layout());
+                left.extend_from(rows, Some(keep));
+                *rows = Arc::new(left);
+            }
+        };
+        if keep.iter().flatten().count() < 2 {
+            self.lists.iter_mut().zip(keep).for_each(drop);
+        } else {
+            self.lists.par_iter_mut().zip(keep).for_each(drop);
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, other: &Self, _: &Merging<'_>) -> Result<()> {
+        let take = |(rows, more): (&mut Arc<Rows>, &Arc<Rows>)| {
+            if rows.is_empty() && rows.layout() == more.layout() {
+                *rows = more.clone();
+            } else if !more.is_empty() {
+                Arc::make_mut(rows).extend_from(more, None);
+            }
+        };
+        self.lists.par_iter_mut().zip(&other.lists).for_each(take);
+        Ok(())
+    }
+
+    fn reserve(&mut self, additional: &[usize]) -> Result<()> {
+        for (rows, &additional) in self.lists.iter_mut().zip(additional) {
+            if additional > 0 {
+                Arc::make_mut(rows).reserve(additional);
+            }
+        }
+        Ok(())
+    }
+
+    fn shrink_to_fit(&mut self, _: RowIds<'_>) -> Result<()> {
+        // A list that a clone holds too stays as it is: a smaller copy would take more memory.
+        self.lists
+            .par_iter_mut()
+            .filter_map(Arc::get_mut)
+            .for_each(Rows::shrink_to_fit);
         Ok(())
     }
 

@@ -33,6 +33,7 @@ use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
 pub use burn_ivf_kernels::list_scan::restrict::{ListOrder, Masks, ReadingOrder, Restriction};
 pub use burn_ivf_kernels::order::Slot;
+pub(crate) use burn_ivf_kernels::rows::places;
 pub(crate) use burn_ivf_kernels::{
     mapped::Map,
     plain::{PlainList, PlainProblem, scan as scan_plain},
@@ -235,6 +236,34 @@ pub trait ListStore<B: Backend>: Clone + core::fmt::Debug + Send + Sync + 'stati
         Ok(())
     }
 
+    /// Drops rows: list `l` keeps those whose bit is set in `keep[l]` (bit `i % 32` of word
+    /// `i / 32` is row `i`), in order, or all of them without bits. What a clone or a search under
+    /// way sees does not change, nor does anything on an error.
+    ///
+    /// # Errors
+    /// When the device cannot hold what that takes.
+    fn retain(&mut self, keep: &[Option<Vec<u32>>]) -> Result<()>;
+
+    /// Appends the rows of every list of `other` to the list of the same number, in order.
+    ///
+    /// # Errors
+    /// When the device cannot hold them.
+    fn merge(&mut self, other: &Self, merging: &Merging<'_>) -> Result<()> {
+        portable::merge(self, other, merging)
+    }
+
+    /// Makes room for `additional[l]` more rows in list `l`. Nothing but room changes.
+    ///
+    /// # Errors
+    /// When the device cannot hold them.
+    fn reserve(&mut self, additional: &[usize]) -> Result<()>;
+
+    /// Gives back what is allocated beyond the rows held, whose ids these are.
+    ///
+    /// # Errors
+    /// When the device cannot hold what that takes on the way.
+    fn shrink_to_fit(&mut self, ids: RowIds<'_>) -> Result<()>;
+
     /// Bytes allocated for vectors.
     fn bytes(&self) -> usize;
 
@@ -284,6 +313,17 @@ impl Run {
             slot: slot as u32,
         })
     }
+}
+
+/// What becomes of two stores, for [`ListStore::merge`].
+#[derive(Debug, Clone, Copy)]
+pub struct Merging<'a> {
+    /// The ids of every list afterwards: of the rows held, then of those that come.
+    pub ids: RowIds<'a>,
+    /// Rows held so far in every list.
+    pub held: &'a [usize],
+    /// Rows a backend without a way of its own moves at once, at least 1.
+    pub chunk: usize,
 }
 
 /// The ids of the rows of every list.

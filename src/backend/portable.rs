@@ -32,6 +32,7 @@ mod ranking;
 mod tests;
 
 pub use lists::PortableLists;
+pub(in crate::backend) use lists::merge;
 use ranking::{BlockScores, Intervals, block_scores};
 pub(crate) use ranking::{length, score_error};
 

@@ -156,7 +156,9 @@ macro_rules! forward_to_inner {
 #[cfg(any(feature = "autodiff", feature = "fusion"))]
 mod wrapper {
     use crate::{
-        backend::{Hits, IvfBackend, Keep, ListStore, Places, Reads, RowIds, Run, Scan, Slot},
+        backend::{
+            Hits, IvfBackend, Keep, ListStore, Merging, Places, Reads, RowIds, Run, Scan, Slot,
+        },
         error::Result,
     };
     use burn::tensor::Tensor;
@@ -226,6 +228,22 @@ mod wrapper {
 
         fn copy_rows(&self, runs: &[Run], out: &mut [f32]) -> Result<()> {
             self.0.copy_rows(runs, out)
+        }
+
+        fn retain(&mut self, keep: &[Option<Vec<u32>>]) -> Result<()> {
+            self.0.retain(keep)
+        }
+
+        fn merge(&mut self, other: &Self, merging: &Merging<'_>) -> Result<()> {
+            self.0.merge(&other.0, merging)
+        }
+
+        fn reserve(&mut self, additional: &[usize]) -> Result<()> {
+            self.0.reserve(additional)
+        }
+
+        fn shrink_to_fit(&mut self, ids: RowIds<'_>) -> Result<()> {
+            self.0.shrink_to_fit(ids)
         }
 
         fn bytes(&self) -> usize {

@@ -9,6 +9,7 @@ mod ivf_flat;
 mod ivf_search;
 mod mapped;
 mod module;
+mod mutate;
 mod range;
 mod saving;
 mod validate;
@@ -18,6 +19,7 @@ pub use flat::IndexFlat;
 pub use ivf_flat::IndexIvfFlat;
 pub use mapped::MappedIndex;
 pub use module::{IndexItem, IndexModule, IndexRecord};
+pub use mutate::{Missing, Subset};
 
 use crate::{backend::IvfBackend, error::Result, metric::Metric, result::SearchResult};
 use burn::tensor::Tensor;

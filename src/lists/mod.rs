@@ -4,7 +4,11 @@
 //! checked shapes, ids and list numbers; [`InvertedLists::check`] states the invariants.
 
 mod derived;
+mod direct_map;
 mod masks;
+mod mutate;
+
+pub(crate) use mutate::Kept;
 
 use crate::{
     backend::{IvfBackend, Keep, ListStore, Places, RowIds, Run, Slot},
@@ -13,7 +17,9 @@ use crate::{
 };
 use burn::tensor::Tensor;
 use derived::Derived;
-use std::sync::Arc;
+use direct_map::DirectMap;
+use mutate::Change;
+use std::sync::{Arc, OnceLock};
 
 /// Inverted lists on backend `E`. A clone is a snapshot.
 #[derive(Debug, Clone)]
@@ -26,6 +32,10 @@ pub(crate) struct InvertedLists<E: IvfBackend> {
     /// The next automatic id: above every id ever held, so that none is given twice.
     next_id: i64,
     derived: Vec<Arc<Derived>>,
+    /// From ids to rows, made when first asked for.
+    map: OnceLock<Arc<DirectMap>>,
+    /// Removals of a few ids that were looked for without the map.
+    readings: usize,
 }
 
 impl<E: IvfBackend> InvertedLists<E> {
@@ -39,6 +49,8 @@ impl<E: IvfBackend> InvertedLists<E> {
             ntotal: 0,
             next_id: 0,
             derived: (0..nlist).map(|_| Arc::default()).collect(),
+            map: OnceLock::new(),
+            readings: 0,
         }
     }
 
@@ -146,17 +158,21 @@ impl<E: IvfBackend> InvertedLists<E> {
         Ok((self.next_id..end).collect())
     }
 
+    /// Whether `n` more rows can be named.
+    fn check_room(&self, n: usize) -> Result<()> {
+        let (rows, limit) = (self.ntotal.saturating_add(n), u32::MAX as usize - 1);
+        if rows > limit {
+            return Err(Error::TooLarge { rows, limit });
+        }
+        Ok(())
+    }
+
     /// Appends row `i` of `rows` with `ids[i]` to list `lists[i]`.
     pub fn append(&mut self, rows: Tensor<E, 2>, ids: &[i64], lists: &[u32]) -> Result<()> {
-        let limit = u32::MAX as usize - 1;
-        if self.ntotal + ids.len() > limit {
-            return Err(Error::TooLarge {
-                rows: self.ntotal + ids.len(),
-                limit,
-            });
-        }
+        self.check_room(ids.len())?;
         let held = RowIds::Tables(&self.ids);
         self.store.append(rows, &Places { lists, ids, held })?;
+        self.follow(&Change::Came { ids, lists });
         let mut added = vec![0_usize; self.nlist()];
         for &list in lists {
             added[list as usize] += 1;
@@ -208,7 +224,7 @@ impl<E: IvfBackend> InvertedLists<E> {
             .sum::<usize>();
         (
             self.store.bytes(),
-            ids + self.nlist() * size_of::<Arc<Vec<i64>>>(),
+            ids + self.nlist() * size_of::<Arc<Vec<i64>>>() + self.map_bytes(),
         )
     }
 

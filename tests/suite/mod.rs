@@ -10,9 +10,12 @@ pub mod ids;
 pub mod ivf;
 pub mod limits;
 pub mod lists;
+pub mod mutation;
+pub mod mutation_model;
 pub mod numbers;
 pub mod open;
 pub mod oracle;
+pub mod parts;
 pub mod properties;
 pub mod queue;
 pub mod ranges;
@@ -104,6 +107,14 @@ macro_rules! mount {
                 the_smallest_that_promises_is_chosen, options_have_effect, truth_may_be_passed,
                 i9_pareto_front, what_cannot_be_tuned_is_refused,
             );
+            cases!(mutation:
+                f1_remove_counts, f3_selectors_equal_rebuild, f4_reconstruct_any_id,
+                f5_update_moves, f9_memory, a20_automatic_ids_are_not_reused, a21_reconstruct,
+                b11_duplicates_are_removed, search_and_reconstruct, snapshots_keep_what_they_saw,
+                any_order_equals_a_fresh_build,
+            );
+            cases!(mutation_model: f8_random_steps_ivf, f8_random_steps_flat);
+            cases!(parts: f6_merge, f6_merge_refused, f7_copy_subset);
             cases!(queue:
                 searches_read_nothing_back, counts_are_opt_in, results_can_be_awaited,
             );

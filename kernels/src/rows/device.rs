@@ -9,11 +9,12 @@
 //! (distance, rank), a table gives the id of a rank. Ids that come in rising order (automatic ones)
 //! get the next ranks; others rank everything anew.
 //!
-//! **Snapshots.** A clone shares the buffers. Appending writes only to rows no extent has held
-//! before, and only when no clone shares them; otherwise it copies first. Whatever thread calls, all
+//! **Snapshots.** A clone shares the buffers. Appending and dropping rows write only to buffers that no
+//! clone shares; otherwise they copy first. Whatever thread calls, all
 //! kernels of an index and its clones run in one queue (`device/home.rs`), so a search that is queued sees the
 //! index as it was.
 
+mod compact;
 mod ranks;
 
 use super::copy::{Copy, padded};
@@ -103,6 +104,8 @@ pub struct DeviceLists<R: Runtime> {
     table: Option<Arc<Table>>,
     words: usize,
     len: usize,
+    /// Ranks given so far: the rows' and, below the largest, those of rows dropped since.
+    ranked: usize,
     last_id: i64,
 }
 
@@ -158,6 +161,7 @@ impl<R: Runtime> DeviceLists<R> {
             table: (words > 0).then(|| Arc::new(table)),
             words,
             len: 0,
+            ranked: 0,
             last_id: i64::MIN,
         }
     }
@@ -343,11 +347,7 @@ impl<R: Runtime> DeviceLists<R> {
                 (extent.start + extent.len - 1) as u32
             })
             .collect();
-        let flat: Vec<u32> = extents
-            .iter()
-            .flat_map(|e| [e.start as u32, e.len as u32])
-            .collect();
-        let on_device = self.gpu.upload("extents of lists", &flat)?;
+        let on_device = self.place(&extents)?;
         let to = self.gpu.upload("places of new vectors", &places)?;
         let copy = Copy {
             n,
@@ -363,6 +363,7 @@ impl<R: Runtime> DeviceLists<R> {
         self.pool = pool;
         self.table = table;
         self.len += n;
+        self.ranked = ranking.ranked;
         self.last_id = self.last_id.max(ranking.last_id);
         Ok(())
     }

@@ -17,7 +17,10 @@
 pub(crate) mod copy;
 #[cfg(feature = "cube")]
 pub mod device;
+mod moving;
 pub(crate) mod planes;
+
+pub use moving::{first_clear, places};
 
 use crate::{bound::Extent, distance, simd::Isa};
 use aligned_vec::{AVec, ConstAlign};

@@ -103,6 +103,34 @@ pub(crate) fn write_high(panel: &mut [u16], place: usize, row: &[f32]) {
     }
 }
 
+/// Where the pieces of the high plane of row `row` of many panels lie.
+#[inline(always)]
+fn pieces(d: usize, row: usize) -> impl Iterator<Item = usize> {
+    let first = row / PANEL * panel_size(d) + at(d, row % PANEL, 0);
+    (0..d.div_ceil(PIECE)).map(move |step| first + step * LINE)
+}
+
+/// Copies a row's high plane to another place of the same panels.
+pub(crate) fn move_high(panels: &mut [u16], d: usize, from: usize, to: usize) {
+    for (from, to) in pieces(d, from).zip(pieces(d, to)) {
+        panels.copy_within(from..from + PIECE, to);
+    }
+}
+
+/// Copies the high plane of row `from` of other panels to row `to`.
+pub(crate) fn take_high(panels: &mut [u16], d: usize, to: usize, other: &[u16], from: usize) {
+    for (from, to) in pieces(d, from).zip(pieces(d, to)) {
+        panels[to..to + PIECE].copy_from_slice(&other[from..from + PIECE]);
+    }
+}
+
+/// Zeroes a row's high plane.
+pub(crate) fn clear_high(panels: &mut [u16], d: usize, row: usize) {
+    for at in pieces(d, row) {
+        panels[at..at + PIECE].fill(0);
+    }
+}
+
 /// Puts a row together again from its panel and its low plane.
 #[inline(always)]
 pub(crate) fn read_row(panel: &[u16], place: usize, low: &[u16], out: &mut [f32]) {

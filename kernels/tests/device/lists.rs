@@ -2,8 +2,9 @@
 
 use super::support::{Client, Device, Rng, client, download, guises, upload};
 use burn_ivf_kernels::{
-    KernelError,
+    KernelError, Metric,
     device::{Facts, Gpu},
+    list_scan::{DeviceProblem, Reads, scan_on},
     rows::device::{Added, DeviceLists},
 };
 
@@ -27,7 +28,11 @@ impl Model {
     fn add(&mut self, client: &Client, rng: &mut Rng, n: usize, rising: bool) {
         let (d, nlist) = (self.lists.d(), self.rows.len());
         let rows: Vec<f32> = (0..n * d)
-            .map(|_| f32::from_bits(rng.bits() as u32))
+            .map(|_| {
+                // any finite value
+                let value = f32::from_bits(rng.bits() as u32);
+                if value.is_finite() { value } else { -0.0 }
+            })
             .collect();
         let favourite = rng.below(nlist);
         let lists: Vec<u32> = (0..n)
@@ -59,7 +64,45 @@ impl Model {
         }
     }
 
+    /// Drops rows by chance, `percent` of them.
+    fn drop(&mut self, rng: &mut Rng, percent: usize) {
+        let keep: Vec<Option<Vec<u32>>> = (self.rows.iter())
+            .map(|rows| {
+                let mut keep = vec![0_u32; rows.len().div_ceil(32)];
+                for slot in 0..rows.len() {
+                    keep[slot / 32] |= u32::from(rng.below(100) >= percent) << (slot % 32);
+                }
+                (rng.below(4) > 0).then_some(keep)
+            })
+            .collect();
+        self.lists.retain(&keep).unwrap();
+        for ((rows, ids), keep) in self.rows.iter_mut().zip(&mut self.ids).zip(&keep) {
+            let Some(keep) = keep else { continue };
+            let kept = |slot: usize| keep[slot / 32] >> (slot % 32) & 1 == 1;
+            *rows = (0..rows.len())
+                .filter(|&s| kept(s))
+                .map(|s| rows[s].clone())
+                .collect();
+            *ids = (0..ids.len())
+                .filter(|&s| kept(s))
+                .map(|s| ids[s])
+                .collect();
+        }
+    }
+
+    fn shrink(&mut self) {
+        let ids = self.ids.clone();
+        self.lists
+            .shrink_to_fit(|list, slot| ids[list][slot])
+            .unwrap();
+        let rows: usize = self.rows.iter().map(Vec::len).sum();
+        let words = self.lists.d().next_multiple_of(4) + 1;
+        assert_eq!(self.lists.bytes(), 4 * rows * words);
+    }
+
+    /// Every row at its place, and a search of all lists finds ids in the order of the model.
     fn check(&self, client: &Client) {
+        self.check_ids(client);
         for (list, rows) in self.rows.iter().enumerate() {
             assert_eq!(self.lists.list_len(list), rows.len());
             if rows.is_empty() {
@@ -75,6 +118,97 @@ impl Model {
             assert_eq!(found, bits.collect::<Vec<_>>(), "list {list}");
         }
     }
+}
+
+impl Model {
+    /// The inner product with a query of zeros is 0 for every row, so ids alone decide the order.
+    fn check_ids(&self, client: &Client) {
+        let n: usize = self.ids.iter().map(Vec::len).sum();
+        if n == 0 {
+            return;
+        }
+        let query = upload(client, &vec![0.0_f32; self.lists.d()]);
+        let problem = DeviceProblem {
+            metric: Metric::InnerProduct,
+            k: n,
+            lists: &self.lists,
+            queries: &query,
+            nq: 1,
+            workspace: 1 << 24,
+        };
+        let probes: Vec<u32> = (0..self.rows.len() as u32).collect();
+        let probes = upload(client, &probes);
+        let reads = Reads::Lists(&probes, self.rows.len());
+        let found = scan_on(&problem, reads).unwrap();
+        let labels: Vec<i64> = download(client, &found.labels, n);
+        let mut expected: Vec<i64> = self.ids.iter().flatten().copied().collect();
+        expected.sort_unstable();
+        assert_eq!(labels, expected, "ids by rank");
+    }
+}
+
+#[test]
+fn rows_that_are_left_keep_order_bits_and_ids() {
+    let client = client();
+    let gpu = &guises(&client)[0];
+    let mut rng = Rng(21);
+    for d in [1, 7, 32] {
+        let mut model = Model::new(gpu, d, 4);
+        let mut clones: Vec<Model> = Vec::new();
+        for turn in 0..14 {
+            let n = rng.pick(&[1, 30, 120]);
+            let rising = rng.below(2) == 0;
+            model.add(&client, &mut rng, n, rising);
+            let percent = rng.pick(&[1, 40, 90, 100]);
+            // in place when no clone is held, into new buffers otherwise
+            if turn % 3 == 0 {
+                clones.push(model.clone());
+            } else if turn % 3 == 2 {
+                clones.clear();
+            }
+            model.drop(&mut rng, percent);
+            model.check(&client);
+            clones.iter().for_each(|clone| clone.check(&client));
+            if turn % 4 == 3 {
+                model.shrink();
+                model.check(&client);
+            }
+        }
+        if let Some(clone) = clones.first_mut() {
+            clone.drop(&mut rng, 50);
+            clone.check(&client);
+            model.check(&client);
+        }
+    }
+}
+
+#[test]
+fn room_is_made_once() {
+    let client = client();
+    let gpu = &guises(&client)[0];
+    let mut rng = Rng(22);
+    let mut model = Model::new(gpu, 5, 3);
+    model.add(&client, &mut rng, 20, true);
+    model.lists.reserve(&[100, 100, 100]).unwrap();
+    let bytes = model.lists.bytes();
+    for _ in 0..10 {
+        model.add(&client, &mut rng, 10, true);
+        assert_eq!(model.lists.bytes(), bytes);
+    }
+    model.check(&client);
+}
+
+#[test]
+fn ranks_of_rows_long_gone_are_given_anew() {
+    let client = client();
+    let gpu = &guises(&client)[0];
+    let mut rng = Rng(23);
+    let mut model = Model::new(gpu, 2, 2);
+    for _ in 0..30 {
+        model.add(&client, &mut rng, 200, true);
+        model.drop(&mut rng, 95);
+    }
+    model.check(&client);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Inverted lists in ordinary tensors: rows in one growing log, lists as row numbers.
+//!
+//! Rows that are dropped leave a gap in the log; when more than half of it is gaps, what is left is
+//! written anew, list by list.
 
 use crate::{
-    backend::{Keep, ListStore, Places, RowIds, Slot, select_rows},
+    backend::{Keep, ListStore, Merging, Places, RowIds, Slot, places, select_rows},
     error::Result,
 };
 use burn::tensor::{DType, Tensor, backend::Backend};
@@ -22,8 +25,10 @@ pub struct PortableLists<B: Backend> {
     segments: Vec<Tensor<B, 2>>,
     /// Rows of a full segment.
     segment_rows: usize,
-    /// Rows in the log.
+    /// Rows in the log, with its gaps.
     len: usize,
+    /// Rows of the log that no list names any more.
+    gaps: usize,
     rows: Vec<Arc<Vec<u32>>>,
 }
 
@@ -41,6 +46,7 @@ impl<B: Backend> PortableLists<B> {
             segments: Vec::new(),
             segment_rows,
             len: 0,
+            gaps: 0,
             rows: vec![Arc::default(); nlist],
         }
     }
@@ -53,7 +59,7 @@ impl<B: Backend> PortableLists<B> {
             let used = self.len % self.segment_rows;
             let take = (self.segment_rows - used).min(n - from);
             let piece = rows.clone().slice([from..from + take, 0..self.d]);
-            let last = if used == 0 { None } else { self.segments.pop() };
+            let last = self.last_with_room();
             self.segments.push(match last {
                 None => piece,
                 Some(segment) => self
@@ -65,17 +71,45 @@ impl<B: Backend> PortableLists<B> {
         }
     }
 
+    /// Takes the last segment out, unless it is full.
+    fn last_with_room(&mut self) -> Option<Tensor<B, 2>> {
+        let room = self.segments.len() > self.len / self.segment_rows;
+        if room { self.segments.pop() } else { None }
+    }
+
     /// Makes room for `take` rows after `used`: at least half as much again.
     fn grow(&self, segment: Tensor<B, 2>, used: usize, take: usize) -> Tensor<B, 2> {
         let capacity = segment.dims()[0];
         if used + take <= capacity {
             return segment;
         }
-        let rows = (used + take)
-            .max(capacity + capacity / 2)
-            .min(self.segment_rows);
+        let rows = (used + take).max(capacity + capacity / 2);
+        self.widen(segment, used, rows.min(self.segment_rows))
+    }
+
+    /// The `used` rows of a segment with room for `rows`.
+    fn widen(&self, segment: Tensor<B, 2>, used: usize, rows: usize) -> Tensor<B, 2> {
         let room = Tensor::zeros([rows - used, self.d], (&self.device, DType::F32));
         Tensor::cat(vec![segment.slice([0..used, 0..self.d]), room], 0)
+    }
+
+    /// Writes the rows that lists name anew, list by list, without gaps or room to grow.
+    fn rewrite(&mut self) {
+        let nlist = self.rows.len();
+        let mut new = Self::in_segments(self.d, nlist, self.segment_rows, &self.device);
+        let all: Vec<u32> = self.rows.iter().flat_map(|rows| rows.to_vec()).collect();
+        // Whole segments, so that none has to grow.
+        for rows in all.chunks(self.segment_rows) {
+            new.segments.push(self.log_rows(rows));
+        }
+        let mut first = 0;
+        for (new, rows) in new.rows.iter_mut().zip(&self.rows) {
+            let end = first + rows.len() as u32;
+            *new = Arc::new((first..end).collect());
+            first = end;
+        }
+        new.len = all.len();
+        *self = new;
     }
 
     /// Rows of the log by number.
@@ -120,6 +154,45 @@ fn pick<B: Backend>(segment: &Tensor<B, 2>, rows: &[u32]) -> Tensor<B, 2> {
     select_rows(segment, rows)
 }
 
+/// [`ListStore::merge`] by way of tensors: rows are gathered from one store and appended to the other,
+/// in the order of their ids where that is the order of every list, which spares a backend that
+/// ranks ids from ranking all of them anew.
+pub(in crate::backend) fn merge<B: Backend, L: ListStore<B>>(
+    store: &mut L,
+    other: &L,
+    merging: &Merging<'_>,
+) -> Result<()> {
+    let (ids, held) = (merging.ids, merging.held);
+    let added: Vec<usize> = (0..held.len()).map(|l| ids.len(l) - held[l]).collect();
+    // What does not fit is refused here, before anything changes.
+    store.reserve(&added)?;
+    let mut at: Vec<Slot> = added
+        .iter()
+        .zip(0..)
+        .flat_map(|(&rows, list)| (0..rows as u32).map(move |slot| Slot { list, slot }))
+        .collect();
+    let id = |at: &Slot| {
+        ids.id(Slot {
+            list: at.list,
+            slot: at.slot + held[at.list as usize] as u32,
+        })
+    };
+    if at.is_sorted_by(|a, b| a.list != b.list || id(a) <= id(b)) {
+        at.sort_by_key(id);
+    }
+    for at in at.chunks(merging.chunk) {
+        let lists: Vec<u32> = at.iter().map(|at| at.list).collect();
+        let new: Vec<i64> = at.iter().map(id).collect();
+        let to = Places {
+            lists: &lists,
+            ids: &new,
+            held: ids,
+        };
+        store.append(other.gather(at)?, &to)?;
+    }
+    Ok(())
+}
+
 impl<B: Backend> ListStore<B> for PortableLists<B> {
     fn new(d: usize, nlist: usize, _: Keep, device: &B::Device) -> Self {
         let segment_rows = (SEGMENT_BYTES / (d * size_of::<f32>())).max(1);
@@ -141,6 +214,42 @@ impl<B: Backend> ListStore<B> for PortableLists<B> {
             .map(|at| self.rows[at.list as usize][at.slot as usize])
             .collect();
         Ok(self.log_rows(&rows))
+    }
+
+    fn retain(&mut self, keep: &[Option<Vec<u32>>]) -> Result<()> {
+        for (rows, keep) in self.rows.iter_mut().zip(keep) {
+            let Some(keep) = keep else { continue };
+            let left: Vec<u32> = places(keep, rows.len()).map(|slot| rows[slot]).collect();
+            self.gaps += rows.len() - left.len();
+            *rows = Arc::new(left);
+        }
+        if 2 * self.gaps > self.len {
+            self.rewrite();
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, additional: &[usize]) -> Result<()> {
+        // One segment ahead: those that follow are made when they are needed, at no cost in copies.
+        let used = self.len % self.segment_rows;
+        let rows = (used + additional.iter().sum::<usize>()).min(self.segment_rows);
+        if rows > used {
+            let room = match self.last_with_room() {
+                Some(last) if last.dims()[0] >= rows => last,
+                Some(last) if used > 0 => self.widen(last, used, rows),
+                _ => Tensor::zeros([rows, self.d], (&self.device, DType::F32)),
+            };
+            self.segments.push(room);
+        }
+        Ok(())
+    }
+
+    fn shrink_to_fit(&mut self, _: RowIds<'_>) -> Result<()> {
+        let held: usize = self.segments.iter().map(|s| s.dims()[0]).sum();
+        if held > self.len - self.gaps {
+            self.rewrite();
+        }
+        Ok(())
     }
 
     fn ranks_by(&self) -> String {

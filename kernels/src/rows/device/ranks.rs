@@ -20,13 +20,17 @@ impl<R: Runtime> DeviceLists<R> {
                 ranks,
                 all: false,
                 ids: None,
+                ranked: self.len + n,
                 last_id: 0,
             });
         }
         let last_id = added.ids.iter().copied().max().unwrap_or(i64::MIN);
         let rising = added.ids.is_sorted() && added.ids[0] >= self.last_id;
-        if rising {
-            let ranks: Vec<u32> = (self.len..self.len + n).map(|r| r as u32).collect();
+        // Ranks of rows dropped since are given anew before they take more than half of them.
+        let ranked = self.ranked + n;
+        let sparse = ranked > 2 * (self.len + n) + 1024 || ranked >= u32::MAX as usize;
+        if rising && !sparse {
+            let ranks: Vec<u32> = (self.ranked..ranked).map(|r| r as u32).collect();
             let ids = self
                 .gpu
                 .upload("ids", &id_words(added.ids.iter().copied(), self.words))?;
@@ -35,20 +39,40 @@ impl<R: Runtime> DeviceLists<R> {
                 ranks,
                 all: false,
                 ids: Some(ids),
+                ranked,
                 last_id,
             });
         }
-        // Rank everything anew: rows held, list by list, then the new ones. Rows of one id may
-        // come in any order, for their labels are the same.
-        let old = self
-            .extents
-            .iter()
-            .enumerate()
-            .flat_map(|(l, e)| (0..e.len).map(move |s| (l, s)));
-        let ids: Vec<i64> = old
-            .map(|(l, s)| held(l, s))
-            .chain(added.ids.iter().copied())
-            .collect();
+        let ids = self.held_ids(held).chain(added.ids.iter().copied());
+        self.rank_all(ids.collect(), last_id)
+    }
+
+    /// The table of ids after ranking the rows held anew, without gaps between their ranks; `extents`
+    /// says where they lie in `pool`.
+    pub(super) fn rank_anew(
+        &self,
+        pool: &Pool,
+        extents: &[Extent],
+        held: impl Fn(usize, usize) -> i64,
+    ) -> Result<Option<Arc<Table>>, KernelError> {
+        if self.table.is_none() {
+            return Ok(None);
+        }
+        let ids = self.held_ids(held).collect();
+        let ranking = self.rank_all(ids, self.last_id)?;
+        ranking.apply(self, pool, extents, &pool.ranks)
+    }
+
+    /// The ids of the rows held, list by list.
+    fn held_ids(&self, held: impl Fn(usize, usize) -> i64) -> impl Iterator<Item = i64> {
+        let lens = self.extents.iter().map(|e| e.len).enumerate();
+        lens.flat_map(|(l, len)| (0..len).map(move |s| (l, s)))
+            .map(move |(l, s)| held(l, s))
+    }
+
+    /// Ranks everything anew, given the ids of the rows held, list by list, then of the new ones. Rows
+    /// of one id may come in any order, for their labels are the same.
+    fn rank_all(&self, ids: Vec<i64>, last_id: i64) -> Result<Ranking, KernelError> {
         let mut order: Vec<u32> = (0..ids.len() as u32).collect();
         order.sort_by_key(|&row| (ids[row as usize], row));
         let mut ranks = vec![0; ids.len()];
@@ -60,6 +84,7 @@ impl<R: Runtime> DeviceLists<R> {
             ids: Some(self.gpu.upload("ids", &id_words(sorted, self.words))?),
             ranks: self.gpu.upload("ranks", &ranks)?,
             all: true,
+            ranked: ids.len(),
             last_id,
         })
     }
@@ -72,6 +97,8 @@ pub(super) struct Ranking {
     all: bool,
     /// Ids of the new ranks; of all ranks when `all`.
     ids: Option<Handle>,
+    /// Ranks given, with these.
+    pub ranked: usize,
     pub last_id: i64,
 }
 
@@ -111,43 +138,46 @@ impl Ranking {
                 copy.n = old.len();
                 copy.launch(&lists.gpu, None, Some(&held))?;
             }
-            let new: Vec<u32> = (lists.len as u32..total as u32).collect();
-            let new = lists.gpu.upload("places of ranks", &new)?;
-            copy.n = n;
-            copy.launch(&lists.gpu, Some(&new), Some(to))?;
+            if n > 0 {
+                let new: Vec<u32> = (lists.len as u32..total as u32).collect();
+                let new = lists.gpu.upload("places of ranks", &new)?;
+                copy.n = n;
+                copy.launch(&lists.gpu, Some(&new), Some(to))?;
+            }
             return Ok(Some(Arc::new(Table {
                 ids: ids.clone(),
                 capacity: total,
             })));
         }
         copy.launch(&lists.gpu, None, Some(to))?;
+        let ranked = self.ranked;
         let own = Arc::strong_count(table) == 1;
         let grown;
-        let target = if own && total <= table.capacity {
+        let target = if own && ranked <= table.capacity {
             table.clone()
         } else {
-            let capacity = if lists.len == 0 {
-                total
+            let capacity = if lists.ranked == 0 {
+                ranked
             } else {
-                total + total / 4
+                ranked + ranked / 4
             };
             grown = Table {
                 ids: lists.gpu.empty("ids", capacity.saturating_mul(words))?,
                 capacity,
             };
-            if lists.len > 0 {
+            if lists.ranked > 0 {
                 let held = Copy {
                     n: 1,
-                    width: lists.len * words,
-                    source: (&table.ids, table.capacity * words, lists.len * words),
-                    target: (&grown.ids, capacity * words, lists.len * words),
-                    filled: lists.len * words,
+                    width: lists.ranked * words,
+                    source: (&table.ids, table.capacity * words, lists.ranked * words),
+                    target: (&grown.ids, capacity * words, lists.ranked * words),
+                    filled: lists.ranked * words,
                 };
                 held.launch(&lists.gpu, None, None)?;
             }
             Arc::new(grown)
         };
-        let places: Vec<u32> = (lists.len as u32..total as u32).collect();
+        let places: Vec<u32> = (lists.ranked as u32..ranked as u32).collect();
         let places = lists.gpu.upload("places of ids", &places)?;
         let new = Copy {
             n,

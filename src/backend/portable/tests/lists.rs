@@ -1,7 +1,7 @@
 //! `PortableLists`: a log of rows in segments.
 
 use super::*;
-use crate::backend::portable::PortableLists;
+use crate::backend::{Merging, places, portable::PortableLists};
 use burn::tensor::Device;
 
 /// A log beside what it should hold.
@@ -170,4 +170,111 @@ fn a_log_starts_empty_and_says_what_ranks() {
     assert_eq!(store.bytes(), 60);
     let at = [Slot { list: 1, slot: 1 }, Slot { list: 0, slot: 0 }];
     assert_eq!(read(store.gather(&at).unwrap()).unwrap(), [0.5; 10]);
+}
+
+/// Bits that keep a row with probability `share`.
+fn some_of(rng: &mut ChaCha8Rng, len: usize, share: f64) -> Vec<u32> {
+    let mut keep = vec![0; len.div_ceil(32)];
+    for slot in 0..len {
+        keep[slot / 32] |= u32::from(rng.random_bool(share)) << (slot % 32);
+    }
+    keep
+}
+
+#[test]
+fn rows_that_are_left_keep_their_order() {
+    for segment_rows in [1, 7, 64, 1 << 20] {
+        let mut log = Log::new(5, 4, segment_rows);
+        for (n, share) in [
+            (40, 0.9),
+            (1, 0.5),
+            (60, 0.1),
+            (9, 1.0),
+            (30, 0.0),
+            (12, 0.6),
+        ] {
+            log.append(n);
+            let (snapshot, held) = (log.store.clone(), log.all());
+            let before = log.lists.clone();
+            let mut keep = vec![None; 4];
+            for (list, keep) in log.lists.iter().zip(&mut keep).skip(usize::from(n == 12)) {
+                *keep = Some(some_of(&mut log.rng, list.len(), share));
+            }
+            log.store.retain(&keep).unwrap();
+            for (list, keep) in log.lists.iter_mut().zip(&keep) {
+                let Some(keep) = keep else { continue };
+                *list = places(keep, list.len())
+                    .map(|slot| list[slot].clone())
+                    .collect();
+            }
+            let after = std::mem::replace(&mut log.lists, before);
+            log.check(&snapshot, &held);
+            log.lists = after;
+            if !log.all().is_empty() {
+                log.check_orders(&log.store.clone());
+            }
+            // no more than half of the log is gaps
+            let rows = log.all().len();
+            assert!(log.store.bytes() <= 3 * (rows + 64) * 20, "{rows} rows");
+        }
+        let held = log.all().len() * 20;
+        log.store.shrink_to_fit(RowIds::Tables(&[])).unwrap();
+        assert_eq!(log.store.bytes(), held);
+        log.check_orders(&log.store.clone());
+    }
+}
+
+#[test]
+fn room_is_used_and_given_back() {
+    for rows in [0, 3, 32] {
+        let mut log = Log::new(4, 3, 64);
+        log.append(rows);
+        log.store.reserve(&[10, 0, 20]).unwrap();
+        let bytes = log.store.bytes();
+        assert!(bytes >= (rows + 30) * 16);
+        log.store.reserve(&[1, 1, 1]).unwrap();
+        assert_eq!(log.store.bytes(), bytes);
+        log.append(30);
+        assert_eq!(log.store.bytes(), bytes);
+        log.check_orders(&log.store.clone());
+        log.store.reserve(&[500, 0, 0]).unwrap();
+        log.store.shrink_to_fit(RowIds::Tables(&[])).unwrap();
+        assert_eq!(log.store.bytes(), (rows + 30) * 16);
+        log.check_orders(&log.store.clone());
+    }
+}
+
+#[test]
+fn lists_of_another_log_follow_in_order() {
+    for (segment_rows, chunk) in [(5, 1), (64, 7), (1 << 20, 1000)] {
+        let (mut log, mut other) = (Log::new(3, 4, segment_rows), Log::new(3, 4, 16));
+        log.append(20);
+        other.append(33);
+        let held: Vec<usize> = log.lists.iter().map(Vec::len).collect();
+        for (list, more) in log.lists.iter_mut().zip(&other.lists) {
+            list.extend(more.iter().cloned());
+        }
+        // ids rise within lists, or do not
+        for rising in [true, false] {
+            let ids = |list: &Vec<Vec<f32>>| {
+                let id = |i: usize| {
+                    if rising {
+                        3 * i as i64
+                    } else {
+                        -(i as i64) - 2
+                    }
+                };
+                Arc::new((0..list.len()).map(id).collect::<Vec<_>>())
+            };
+            let tables: Vec<_> = log.lists.iter().map(ids).collect();
+            let merging = Merging {
+                ids: RowIds::Tables(&tables),
+                held: &held,
+                chunk,
+            };
+            let mut store = log.store.clone();
+            store.merge(&other.store, &merging).unwrap();
+            log.check_orders(&store);
+        }
+    }
 }

@@ -81,6 +81,7 @@ pub use params::{
     MaxCodesRule, Profile, RangeBound, RangeParams, SearchMode, SearchParams, Storage,
 };
 pub use persist::faiss::{DirectMap, FaissOptions};
+pub use persist::readers as io;
 pub use plan::{Order, SearchPlan};
 pub use result::{MemoryInfo, RangeResult, SearchResult, SearchStats, recall_at_k};
 pub use selector::{IdSelector, Selection};

@@ -8,11 +8,12 @@ use crate::error::{Error, Result};
 use bytemuck::Pod;
 use std::{
     fs::File,
-    io::{BufReader, ErrorKind, Read},
+    io::{BufReader, ErrorKind, Read, Seek, SeekFrom},
     path::Path,
 };
 
-/// Bytes taken at once from a stream of unknown length.
+/// Bytes taken at once from a stream of unknown length: at first, and at most.
+const FIRST_STEP: usize = 1 << 12;
 const STREAM_STEP: usize = 1 << 20;
 
 /// A number that a file holds in little-endian order.
@@ -54,7 +55,9 @@ pub(crate) struct Source<R> {
     /// Bytes in all; unknown for a stream.
     len: Option<u64>,
     /// Moves a reader that can be moved.
-    seek: Option<fn(&mut R, i64) -> std::io::Result<()>>,
+    seek: Option<fn(&mut R, SeekFrom) -> std::io::Result<()>>,
+    /// Whether a read failed half-way, so that the reader may stand anywhere.
+    lost: bool,
 }
 
 impl Source<BufReader<File>> {
@@ -67,14 +70,37 @@ impl Source<BufReader<File>> {
             .metadata()
             .map_err(|error| io_error("reading", &name, &error))?
             .is_file();
-        let seek: fn(&mut BufReader<File>, i64) -> std::io::Result<()> =
-            |reader, by| reader.seek_relative(by);
+        // A short way leaves what is buffered.
+        let seek: fn(&mut BufReader<File>, SeekFrom) -> std::io::Result<()> = |reader, to| match to
+        {
+            SeekFrom::Current(by) => reader.seek_relative(by),
+            to => reader.seek(to).map(drop),
+        };
         Ok(Self {
             reader: BufReader::new(file),
             path: name,
             at: 0,
             len: plain.then_some(len),
             seek: plain.then_some(seek),
+            lost: false,
+        })
+    }
+}
+
+impl<R: Read + Seek> Source<R> {
+    /// Anything that can be moved in, from its start.
+    pub fn seekable(mut reader: R) -> Result<Self> {
+        let path = "the stream".to_owned();
+        let failed = |error: std::io::Error| io_error("reading", "the stream", &error);
+        let len = reader.seek(SeekFrom::End(0)).map_err(failed)?;
+        reader.seek(SeekFrom::Start(0)).map_err(failed)?;
+        Ok(Self {
+            reader,
+            path,
+            at: 0,
+            len: Some(len),
+            seek: Some(|reader, to| reader.seek(to).map(drop)),
+            lost: false,
         })
     }
 }
@@ -88,6 +114,7 @@ impl<R: Read> Source<R> {
             at: 0,
             len: None,
             seek: None,
+            lost: false,
         }
     }
 
@@ -103,9 +130,14 @@ impl<R: Read> Source<R> {
 
     /// An error at the place reached.
     pub fn malformed(&self, reason: impl Into<String>) -> Error {
+        self.malformed_at(self.at, reason)
+    }
+
+    /// An error at another place.
+    pub fn malformed_at(&self, offset: u64, reason: impl Into<String>) -> Error {
         Error::Malformed {
             path: self.path.clone(),
-            offset: self.at,
+            offset,
             reason: reason.into(),
         }
     }
@@ -138,15 +170,21 @@ impl<R: Read> Source<R> {
     /// Appends `count` numbers to `out`.
     pub fn append<T: Number>(&mut self, what: &str, count: usize, out: &mut Vec<T>) -> Result<()> {
         self.expect(what, count as u64, size_of::<T>() as u64)?;
-        let step = if self.len.is_some() {
+        let known = self.len.is_some();
+        if known {
             out.reserve_exact(count);
-            count
-        } else {
-            STREAM_STEP / size_of::<T>()
-        };
+        }
+        let (first, most) = (FIRST_STEP / size_of::<T>(), STREAM_STEP / size_of::<T>());
         let mut missing = count;
         while missing > 0 {
-            let (start, piece) = (out.len(), missing.min(step));
+            let start = out.len();
+            // Of a stream about as much again as has come.
+            let step = if known {
+                count
+            } else {
+                start.clamp(first, most)
+            };
+            let piece = missing.min(step);
             out.resize(start + piece, T::zeroed());
             self.fill(what, &mut out[start..])?;
             missing -= piece;
@@ -158,6 +196,7 @@ impl<R: Read> Source<R> {
     pub fn fill<T: Number>(&mut self, what: &str, out: &mut [T]) -> Result<()> {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(out);
         if let Err(error) = self.reader.read_exact(bytes) {
+            self.lost = true;
             if error.kind() == ErrorKind::UnexpectedEof {
                 return Err(self.malformed(format!("ends within {what}")));
             }
@@ -187,17 +226,29 @@ impl<R: Read> Source<R> {
     /// Passes over bytes.
     pub fn skip(&mut self, what: &str, bytes: u64) -> Result<()> {
         self.expect(what, bytes, 1)?;
-        if let Some(seek) = self.seek {
-            seek(&mut self.reader, bytes.cast_signed())
-                .map_err(|error| io_error("reading", &self.path, &error))?;
-            self.at += bytes;
-            return Ok(());
+        if self.seek.is_some() {
+            return self.go_to(self.at + bytes);
         }
         let taken = std::io::copy(&mut self.reader.by_ref().take(bytes), &mut std::io::sink())
             .map_err(|error| io_error("reading", &self.path, &error))?;
         self.at += taken;
         if taken < bytes {
             return Err(self.malformed(format!("ends within {what}")));
+        }
+        Ok(())
+    }
+
+    /// Moves to a place. Only where [`can_look_ahead`](Self::can_look_ahead).
+    pub fn go_to(&mut self, at: u64) -> Result<()> {
+        if let Some(seek) = self.seek {
+            let to = if self.lost {
+                SeekFrom::Start(at)
+            } else {
+                SeekFrom::Current(at.cast_signed() - self.at.cast_signed())
+            };
+            self.lost = true;
+            seek(&mut self.reader, to).map_err(|error| io_error("reading", &self.path, &error))?;
+            (self.at, self.lost) = (at, false);
         }
         Ok(())
     }
@@ -212,14 +263,9 @@ impl<R: Read> Source<R> {
     pub fn ahead<T>(&mut self, skip: u64, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let start = self.at;
         self.skip("the bytes before", skip)?;
-        let found = read(self)?;
-        let back = (self.at - start).cast_signed();
-        if let Some(seek) = self.seek {
-            seek(&mut self.reader, -back)
-                .map_err(|error| io_error("reading", &self.path, &error))?;
-        }
-        self.at = start;
-        Ok(found)
+        let found = read(self);
+        self.go_to(start)?;
+        found
     }
 
     /// Fails when bytes follow that nothing has read.

@@ -19,6 +19,9 @@ use std::io::Read;
 /// Vectors handed over at once.
 const PIECE_BYTES: usize = 4 << 20;
 
+/// Values that one thread looks at.
+const FINITE_STEP: usize = 1 << 16;
+
 /// How a component is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Code {
@@ -229,7 +232,7 @@ impl<E: IvfBackend> Load<E> {
             }
         }
         let finite = |values: &[f32]| values.iter().fold(true, |all, x| all & x.is_finite());
-        if !self.rows.par_chunks(1 << 16).all(finite) {
+        if !self.rows.par_chunks(FINITE_STEP).all(finite) {
             crate::cluster::check_finite(&self.rows, self.d, "vectors of the file")
                 .map_err(|error| at_row(error, self.done))?;
         }

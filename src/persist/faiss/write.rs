@@ -96,10 +96,10 @@ pub(crate) fn write_ivf<E: IvfBackend, W: Write>(
         sink.numbers(pairs.as_flattened())?;
     }
 
-    let sizes = lists.map_or_else(|| vec![0; nlist], InvertedLists::sizes);
     write_fourcc(sink, LISTS)?;
     sink.numbers(&[nlist as u64, (d * size_of::<f32>()) as u64])?;
-    write_sizes(sink, &sizes)?;
+    // An untrained index has no lists: no pairs.
+    write_sizes(sink, &lists.map_or_else(Vec::new, InvertedLists::sizes))?;
     if let Some(lists) = lists {
         for l in 0..nlist {
             write_rows(sink, d, lists, l)?;

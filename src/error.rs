@@ -341,6 +341,27 @@ pub enum Error {
         /// What was to be added.
         add_id: i64,
     },
+    /// The bytes of another library's file contradict its format, or end too early.
+    #[error("{path}, byte {offset}: {reason}; the file is damaged or not what its name says")]
+    Malformed {
+        /// The file, or that it was a stream.
+        path: String,
+        /// Where, in bytes from the start.
+        offset: u64,
+        /// What is wrong, with the numbers.
+        reason: String,
+    },
+    /// Another library's file format has no place for something, or this crate has none for what
+    /// a file holds.
+    #[error("{what} cannot be {action}; {remedy}")]
+    Unsupported {
+        /// The content.
+        what: String,
+        /// `"read"` or `"written"`.
+        action: &'static str,
+        /// What is supported.
+        remedy: &'static str,
+    },
     /// Reading a tensor back from its device failed.
     #[error("reading from the device failed: {0}")]
     Device(String),

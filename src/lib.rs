@@ -80,6 +80,8 @@ pub use params::{
     AutoRule, Budget, BudgetStrategy, DEFAULT_WORKSPACE, FlatMode, Limit, ListOrdering, MaxCodes,
     MaxCodesRule, Profile, RangeBound, RangeParams, SearchMode, SearchParams, Storage,
 };
+pub use persist::faiss::{DirectMap, FaissOptions};
+pub use persist::readers as io;
 pub use plan::{Order, SearchPlan};
 pub use result::{MemoryInfo, RangeResult, SearchResult, SearchStats, recall_at_k};
 pub use selector::{IdSelector, Selection};

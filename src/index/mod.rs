@@ -5,6 +5,7 @@
 
 mod builder;
 mod flat;
+mod interop;
 mod ivf_flat;
 mod ivf_search;
 mod mapped;

@@ -81,6 +81,47 @@ impl<E: IvfBackend> InvertedLists<E> {
             .extend(rows, runs, RowIds::Tables(&self.ids), device)
     }
 
+    /// Appends `ids` and vectors, f32 `[n, d]` in host memory, run after run; the caller has checked
+    /// ids and vectors. Nothing changes on an error.
+    pub fn extend(
+        &mut self,
+        rows: &[f32],
+        ids: &[i64],
+        runs: &[Run],
+        device: &E::Device,
+    ) -> Result<()> {
+        let limit = u32::MAX as usize - 1;
+        if self.ntotal + ids.len() > limit {
+            return Err(Error::TooLarge {
+                rows: self.ntotal + ids.len(),
+                limit,
+            });
+        }
+        let mut from = ids;
+        for run in runs {
+            let (own, rest) = from.split_at(run.rows);
+            let table = Arc::make_mut(&mut self.ids[run.list as usize]);
+            if table.is_empty() {
+                table.reserve_exact(run.room.max(run.rows));
+            }
+            table.extend_from_slice(own);
+            from = rest;
+        }
+        let tables = RowIds::Tables(&self.ids);
+        if let Err(error) = self.store.extend(rows, runs, tables, device) {
+            for run in runs {
+                Arc::make_mut(&mut self.ids[run.list as usize]).truncate(run.first);
+            }
+            return Err(error);
+        }
+        self.ntotal += ids.len();
+        if let Some(&max) = ids.iter().max() {
+            self.next_id = self.next_id.max(max.saturating_add(1));
+        }
+        debug_assert_eq!(self.check(), Ok(()));
+        Ok(())
+    }
+
     /// Copies the vectors of `runs` to the host.
     pub fn copy_rows(&self, runs: &[Run], out: &mut [f32]) -> Result<()> {
         self.store.copy_rows(runs, out)

@@ -1,12 +1,18 @@
-//! Indexes in files: our own format, and how a file is replaced.
+//! Indexes and vectors in files: our own format, those of others, and how a file is replaced.
 //!
 //! This layer knows lists, settings and bytes, not the indexes themselves: `index/saving.rs` takes an
 //! index apart into a [`Saved`] and puts one together from a [`Loaded`]. `docs/format.md` describes
-//! the bytes.
+//! the bytes. [`faiss`] reads and writes faiss's files, [`readers`]
+//! (public as `burn_ivf::io`) plain vectors; both take numbers from a [`source::Source`],
+//! which believes no figure of a file before it has seen that there are bytes for it.
 
 mod atomic;
+pub(crate) mod faiss;
 mod format;
 mod mapped;
+pub mod readers;
+pub(crate) mod sink;
+pub(crate) mod source;
 
 pub(crate) use atomic::save;
 pub(crate) use format::{check, read, write};

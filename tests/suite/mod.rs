@@ -4,6 +4,7 @@
 //! A case that is written but not listed here fails the test target `layers`.
 
 pub mod agreement;
+pub mod faiss;
 pub mod flat;
 pub mod hostile;
 pub mod ids;
@@ -117,6 +118,12 @@ macro_rules! mount {
             cases!(parts: f6_merge, f6_merge_refused, f7_copy_subset);
             cases!(queue:
                 searches_read_nothing_back, counts_are_opt_in, results_can_be_awaited,
+            );
+            cases!(faiss:
+                g1_full_lists, g2_sparse_lists, g3_g4_h5_direct_maps, g5_inner_product,
+                g6_h8_untrained, g7_flat, g8_h6_id_map, g9_h6_scalar_quantizers, rows_with_nan,
+                other_types_are_refused_by_name, figures_are_checked, truncations_are_refused,
+                round_trips_are_exact, duplicate_ids_travel, failed_writes_change_nothing,
             );
             cases!(storage:
                 answers_do_not_depend_on_it, filters_lose_nothing,

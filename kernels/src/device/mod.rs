@@ -3,7 +3,8 @@
 //! Kernels are written once in CubeCL and compiled by its runtimes for CUDA, HIP, WGSL, SPIR-V and
 //! Metal. Five rules hold for all of them:
 //!
-//! * A kernel is launched, never waited for: nothing here reads a buffer back.
+//! * A kernel is launched, never waited for: nothing here reads a buffer back, but for the number of
+//!   rows that a range search has found.
 //! * No kernel needs planes (warps). Where a device advertises them, [`Facts::lanes`] units read one
 //!   row together; the sums are the same bits (`distance.rs`).
 //! * Every kernel claims all of its shared memory in its first straight stretch of code (`claim.rs`).

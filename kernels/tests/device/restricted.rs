@@ -503,6 +503,47 @@ fn an_order_kept_on_the_device_is_not_taken_for_another() {
     }
 }
 
+/// Another thread's queue hands over its queries and probes; masks, caps and orders are uploaded, and
+/// sums read, in the queue of the lists.
+#[test]
+fn other_threads_get_the_same_answers() {
+    let client = client();
+    let rng = &mut Rng(9);
+    let world = World::new(&guises(&client)[1], &client, (8, 5, 400), rng);
+    let seeds: Vec<u64> = (0..3).map(|_| rng.bits()).collect();
+    std::thread::scope(|scope| {
+        for seed in seeds {
+            let world = &world;
+            scope.spawn(move || {
+                let (client, rng) = (super::support::client(), &mut Rng(seed));
+                for round in 0..6 {
+                    let queries: Vec<f32> = (0..7 * 8).map(|_| whole(rng)).collect();
+                    let probes = probes(7, 3, 5, rng);
+                    let question = Question {
+                        metric: Metric::L2,
+                        k: 20,
+                        queries: &queries,
+                        probes: &probes,
+                        nprobe: 3,
+                        all: false,
+                        workspace: 1 << 20,
+                    };
+                    let caps = world.caps(&probes, rng);
+                    let (order, masks) = (world.order(rng), world.masks(3, 7, 500, rng));
+                    let restriction = Restriction {
+                        caps: Some(&caps),
+                        order: Some(&order),
+                        masks: (round % 2 == 0).then_some(&masks),
+                    };
+                    let what = format!("round {round}");
+                    question.check(&client, world, restriction, &what);
+                    question.check_range(&client, world, (restriction, 20.0), &what);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn restrictions_of_other_lists_are_refused() {
     let client = client();

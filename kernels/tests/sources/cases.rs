@@ -5,12 +5,17 @@ use burn_ivf_kernels::{
     Metric,
     device::{Facts, Gpu},
     group_tasks::group_on,
-    list_scan::{DeviceProblem, Reads, scan_on},
+    list_scan::{
+        DeviceProblem, Orders, Reads,
+        restrict::{ListOrder, Masks, ReadingOrder, Restriction},
+        scan_on, scan_restricted_on, within_on,
+    },
     means::means_on,
     rows::device::{Added, DeviceLists, Element},
     select_k::{Labels, Output, Source, select_on},
 };
 use cubecl::{Runtime, client::ComputeClient, future::block_on, server::Handle};
+use std::sync::Arc;
 
 type Client<T> = ComputeClient<Recorder<T>>;
 
@@ -20,7 +25,9 @@ pub fn run<T: Target>(device: Architecture) -> Client<T> {
     let facts = Facts::of(&client);
     for lanes in [1, 4] {
         let gpu = Gpu::with(&client, Facts { lanes, ..facts });
-        Cases { gpu, lanes }.scans();
+        let cases = Cases { gpu, lanes };
+        cases.scans();
+        cases.limits();
     }
     let gpu = Gpu::with(&client, facts);
     let cases = Cases { gpu, lanes: 0 };
@@ -145,6 +152,68 @@ impl<T: Target> Cases<T> {
                 workspace: 256 << 20,
             };
             scan_on(&problem, reads).unwrap();
+        }
+    }
+
+    /// Scans under restrictions of every kind, and for all rows within a distance: lists looked up
+    /// by the whole cube and one by one, all rows.
+    fn limits(&self) {
+        for (element, words) in [(Element::F32, 2), (Element::F32, 1), (Element::F16, 2)] {
+            let lists = DeviceLists::new(&self.gpu, 100, 1, words);
+            let mut lists = lists.of(element).unwrap();
+            self.append(&mut lists, &[0; 9000], &(0..9000).collect::<Vec<_>>());
+            for named in [0, 1, 2, 300] {
+                self.limit(&lists, named, 1 << 28);
+            }
+        }
+        // Places; 64-bit indices; masks and places of one query after the other.
+        let places = self.list(100, 3, 0);
+        self.limit(&places, 0, 1 << 28);
+        self.limit(&places, 2, 64);
+        self.limit(&self.list(MANY, 4096, 2), 1, 1 << 28);
+    }
+
+    fn limit(&self, lists: &DeviceLists<Recorder<T>>, named: usize, workspace: usize) {
+        let (n, d) = (lists.len(), lists.d());
+        let buffer = self.buffer();
+        let (reads, nprobe) = match named {
+            0 => (Reads::All, 1),
+            named => (Reads::Lists(&buffer, named), named),
+        };
+        let nq = 2;
+        let caps = vec![5; nq * nprobe];
+        let keys = vec![0.0; n];
+        let order = ReadingOrder {
+            lists: vec![Arc::new(ListOrder::ascending(&keys))],
+        };
+        let words = n.div_ceil(32);
+        let masks = Masks {
+            masks: vec![vec![1; words]; 2],
+            starts: vec![0, words],
+            of: vec![0, 1],
+        };
+        let orders = Orders::default();
+        for way in 0..8 {
+            let restriction = Restriction {
+                caps: (way & 1 != 0).then_some(&caps[..]),
+                order: (way & 2 != 0).then_some(&order),
+                masks: (way & 4 != 0).then_some(&masks),
+            };
+            for metric in Metric::ALL {
+                self.say(&format!("{metric} way {way} of {named} {n}x{d}"));
+                let problem = |k| DeviceProblem {
+                    metric,
+                    k,
+                    lists,
+                    queries: &buffer,
+                    nq,
+                    workspace,
+                };
+                for k in [10, 1000] {
+                    scan_restricted_on(&problem(k), reads, restriction, &orders).unwrap();
+                }
+                within_on(&problem(1), 1.0, reads, restriction, &orders).unwrap();
+            }
         }
     }
 

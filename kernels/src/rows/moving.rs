@@ -244,7 +244,9 @@ mod tests {
 
     fn bits(of: &[usize], len: usize) -> Vec<u32> {
         let mut words = vec![0; len.div_ceil(32)];
-        of.iter().for_each(|&i| words[i / 32] |= 1 << (i % 32));
+        for &i in of {
+            words[i / 32] |= 1 << (i % 32);
+        }
         words
     }
 
@@ -253,7 +255,9 @@ mod tests {
     #[track_caller]
     fn assert_like_new(rows: &Rows, of: &[usize]) {
         let mut new = Rows::new(rows.d, rows.layout);
-        of.iter().for_each(|&i| new.push(&value(rows.d, i)));
+        for &i in of {
+            new.push(&value(rows.d, i));
+        }
         assert_eq!(rows.len, new.len);
         assert_eq!(rows.high[..], new.high[..]);
         assert_eq!(rows.low[..], new.low[..]);

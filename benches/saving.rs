@@ -4,6 +4,7 @@
 //! cargo bench --bench saving -- serve PATH [n d nlist]   # for benches/peers/saving.py, which compares with faiss
 //! /usr/bin/time -v cargo bench --bench saving -- save PATH [n d nlist]
 //! /usr/bin/time -v cargo bench --bench saving -- load PATH
+//! /usr/bin/time -v cargo bench --bench saving -- copy PATH OTHER   # load, then save
 //! ```
 //!
 //! `serve` answers each line of its input by milliseconds: `write` (to a new file, without waiting for
@@ -100,7 +101,7 @@ fn main() {
         .skip(1)
         .filter(|arg| arg != "--bench")
         .collect();
-    let number = |i: usize, default: usize| args.get(i).map_or(default, |a| a.parse().unwrap());
+    let number = |i: usize, default| args.get(i).and_then(|a| a.parse().ok()).unwrap_or(default);
     let sizes = (number(2, 262_144), number(3, 128), number(4, 512));
     let path = args.get(1).map_or("saving.index", String::as_str);
     match args.first().map(String::as_str) {
@@ -114,9 +115,12 @@ fn main() {
                 index.memory_info()
             );
         }
-        Some("load") => {
+        Some("load" | "copy") => {
             let load = || IndexIvfFlat::<B>::load(path, &Default::default()).unwrap();
             let (took, index) = milliseconds(load);
+            if args[0] == "copy" {
+                index.save(&args[2]).unwrap();
+            }
             println!(
                 "loaded in {took:.0} ms: {} vectors, {:?}",
                 index.ntotal(),

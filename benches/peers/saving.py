@@ -69,12 +69,15 @@ def main():
         faiss.write_index(index, theirs)
         for _ in range(args.rounds):
             fresh = theirs + ".written"
+            os.sync()  # nobody writes into what another has still to bring to the disk
             note("faiss write_index", clock(lambda: faiss.write_index(index, fresh))[0])
-            note("write", ask("write"))
             fd = os.open(fresh, os.O_RDWR)
             note("faiss fsync after it", clock(lambda: os.fsync(fd))[0])
             os.close(fd)
             os.remove(fresh)
+            os.sync()
+            note("write", ask("write"))
+            os.sync()
             note("save (fsync)", ask("save"))
             took, loaded = clock(lambda: faiss.read_index(theirs))
             note("faiss read_index", took)

@@ -4,8 +4,9 @@
 #![allow(missing_docs)]
 
 use burn_ivf::{
-    AutoRule, Error, FlatMode, Index, IndexFlat, IndexIvfFlat, IvfBackend, KMeansInit,
-    KMeansParams, KMeansReport, Metric, SearchMode, SearchParams, SearchResult, SearchStats,
+    AutoRule, Counters, Error, FlatMode, Index, IndexFlat, IndexIvfFlat, IvfBackend, KMeansInit,
+    KMeansParams, KMeansReport, MappedIndex, MemoryInfo, Metric, Order, SearchMode, SearchParams,
+    SearchPlan, SearchResult, SearchStats, Storage,
 };
 
 fn shared<T: Send + Sync + 'static>() {}
@@ -16,6 +17,7 @@ fn stored<T: serde::Serialize + serde::de::DeserializeOwned>() {}
 fn any_backend<B: IvfBackend>() {
     shared::<IndexFlat<B>>();
     shared::<IndexIvfFlat<B>>();
+    shared::<MappedIndex<B>>();
     shared::<SearchResult<B>>();
     shared::<Box<dyn Index<B> + Send + Sync>>();
 }
@@ -46,10 +48,17 @@ fn names_and_records() {
     stored::<Metric>();
     stored::<SearchMode>();
     stored::<FlatMode>();
+    stored::<Storage>();
+    stored::<Order>();
+    stored::<AutoRule>();
+    stored::<KMeansInit>();
     stored::<KMeansParams>();
-    fn written<T: serde::Serialize>() {}
-    written::<SearchStats>();
-    written::<KMeansReport>();
+    stored::<SearchParams>();
+    stored::<SearchStats>();
+    stored::<SearchPlan>();
+    stored::<KMeansReport>();
+    stored::<MemoryInfo>();
+    stored::<Counters>();
 }
 
 #[cfg(feature = "ndarray")]

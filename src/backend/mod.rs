@@ -582,7 +582,7 @@ thread_local! {
 
 /// What the calling thread has asked of devices so far; the difference of two is what the calls
 /// between them cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Counters {
     /// Kernels of this crate launched (Burn's own operations are not counted).
     pub launches: u64,

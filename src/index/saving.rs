@@ -57,7 +57,7 @@ macro_rules! files {
             }
 
             /// Loads a saved index onto `device`, whatever backend it was saved from. On a CPU
-            /// backend no more memory is needed than the index takes and two pieces of a megabyte.
+            /// backend no more memory is needed than the index takes and two pieces of 4 MiB.
             ///
             /// Everything in the file is checked. A choice of storage that the device does not have
             /// becomes [`Storage::Auto`].
@@ -69,7 +69,7 @@ macro_rules! files {
             /// [`Error::IdOutOfRange`] and [`Error::DeviceLimit`] when the device cannot hold it.
             pub fn load(path: impl AsRef<Path>, device: &B::Device) -> Result<Self> {
                 let (file, length) = persist::open(path.as_ref())?;
-                Self::assemble(persist::read(file, Some(length), device)?, device)
+                Self::assemble(persist::read(file, length, device)?, device)
             }
 
             /// Reads what [`write_to`](Self::write_to) wrote, and not a byte more. Memory is taken

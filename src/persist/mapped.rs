@@ -31,10 +31,10 @@ impl<S: Settings> Mapped<S> {
     pub fn open(path: &Path) -> Result<Self> {
         let (file, length) = open(path)?;
         let failed = |e| io(format!("mapping {}", path.display()), &e);
-        if length == 0 {
+        if length == Some(0) {
             format::check::<S>(&[])?;
         }
-        if cfg!(target_endian = "big") {
+        if length.is_none() || cfg!(target_endian = "big") {
             return Err(failed(std::io::ErrorKind::Unsupported.into()));
         }
         let map = Map::new(&file).map_err(failed)?;

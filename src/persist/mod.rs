@@ -148,13 +148,13 @@ pub(crate) fn corrupt(part: impl Into<String>, reason: impl Into<String>) -> Err
     }
 }
 
-/// Opens a file for reading, with its length.
-pub(crate) fn open(path: &Path) -> Result<(std::fs::File, u64)> {
+/// Opens a file for reading, with its length if it has one (a pipe has none).
+pub(crate) fn open(path: &Path) -> Result<(std::fs::File, Option<u64>)> {
     let failed = |e| io(format!("opening {}", path.display()), &e);
     let file = std::fs::File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if meta.is_dir() {
         return Err(failed(std::io::ErrorKind::IsADirectory.into()));
     }
-    Ok((file, meta.len()))
+    Ok((file, meta.is_file().then_some(meta.len())))
 }

@@ -266,3 +266,24 @@ fn a_stream_that_breaks_is_an_error() {
         );
     }
 }
+
+/// A pipe has no length; it is loaded as a stream.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: no mkfifo");
+        return;
+    }
+    let bytes = bytes!(ivf(300, 8, 5, 1));
+    let loaded = std::thread::scope(|scope| {
+        scope.spawn(|| fs::write(&path, &bytes).unwrap());
+        IndexIvfFlat::<B>::load(&path, &Default::default()).unwrap()
+    });
+    assert!(bytes!(loaded) == bytes);
+    let mapped = IndexIvfFlat::<B>::load_mmap(folder.path(), &Default::default());
+    assert_eq!(kind(mapped.map(drop)), ErrorKind::IsADirectory);
+}

@@ -29,6 +29,7 @@
 //! | `wgpu`, `vulkan`, `metal`, `webgpu` | GPUs through wgpu (WGSL, SPIR-V, MSL) |
 //! | `cuda`, `rocm` | NVIDIA and AMD GPUs |
 //! | `autodiff` (default), `fusion` | indexes over `Autodiff<B>` and `Fusion<B>`; every GPU feature implies `fusion` |
+//! | `train` | metrics for `burn-train`; the rest of [`train`] needs no feature |
 //! | `std` (default) | Burn's standard-library parts |
 //!
 //! # One answer
@@ -66,6 +67,7 @@ mod persist;
 mod plan;
 mod result;
 mod selector;
+pub mod train;
 mod tune;
 
 pub use backend::{Counters, IvfBackend};

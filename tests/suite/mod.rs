@@ -5,11 +5,14 @@
 
 pub mod agreement;
 pub mod faiss;
+#[cfg(feature = "autodiff")]
+pub mod differentiable;
 pub mod flat;
 pub mod hostile;
 pub mod ids;
 pub mod ivf;
 pub mod limits;
+pub mod learning;
 pub mod lists;
 pub mod mutation;
 pub mod mutation_model;
@@ -104,6 +107,12 @@ macro_rules! mount {
                 clones_are_independent, late_reads, inputs_are_not_kept, b19_eight_threads,
                 b22_moves, j3_strided_inputs, other_float_types, through_the_trait,
             );
+            cases!(learning:
+                mined_negatives_are_the_nearest_wrong_ones, mining_at_the_edges,
+                accuracy_matches_counting, filling_from_batches, refreshing, neighbours_of_nothing,
+            );
+            #[cfg(feature = "autodiff")]
+            cases!(differentiable: gradients_match_finite_differences);
             cases!(tuning:
                 the_smallest_that_promises_is_chosen, options_have_effect, truth_may_be_passed,
                 i9_pareto_front, what_cannot_be_tuned_is_refused,

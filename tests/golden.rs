@@ -15,7 +15,9 @@
 mod suite;
 
 use burn::backend::NdArray;
-use burn_ivf::{IndexIvfFlat, IvfBackend, Metric, SearchMode, recall_at_k};
+use burn_ivf::{
+    IdSelector, IndexIvfFlat, IvfBackend, Metric, SearchMode, SearchParams, recall_at_k,
+};
 use std::path::{Path, PathBuf};
 use suite::oracle::{TIE, assert_close, measure};
 use suite::sets::{npy, shared, vectors};
@@ -178,6 +180,58 @@ fn wordnet<B: IvfBackend>() {
     assert!(recalls[2].1 > 0.88, "{recalls:?}");
 }
 
+/// wordnet with a label per query: the filtered truth at full probe, on both indexes; the selectors
+/// leave fewer rows to compare.
+fn wordnet_filtered<B: IvfBackend>() {
+    let Some(folder) = shared("wordnet-minilm-384-ip") else {
+        return;
+    };
+    let base = vectors(&folder.join("base.npy"));
+    let queries = vectors(&folder.join("queries.npy"));
+    let (labels, _) = npy(&folder.join("labels.npy"), |v| v as u32);
+    let (asked, _) = npy(&folder.join("queries_filter_label.npy"), |v| v as u32);
+    let truth = Truth::read(&folder, "filtered_ip");
+    let with_label = |label: u32| {
+        let ids = labels.iter().enumerate().filter(|(_, l)| **l == label);
+        IdSelector::batch(ids.map(|(id, _)| id as i64))
+    };
+    let selectors: Vec<IdSelector> = (0..45).map(with_label).collect();
+    let index = index_over::<B>(Metric::InnerProduct, &base, 256);
+    let own = |params: SearchParams| params.with_query_selectors(selectors.clone(), asked.clone());
+    for mode in [SearchMode::Auto, SearchMode::Csr] {
+        let params = own(probing(256, mode));
+        let found = search_ivf(&index, &queries, 10, &params);
+        truth.check(
+            Metric::InnerProduct,
+            &base,
+            &queries,
+            &found,
+            "filtered wordnet",
+        );
+        let all = 2000 * 50_000;
+        assert!(
+            found.stats.rows_scanned < Some(all / 10),
+            "{:?}",
+            found.stats
+        );
+        assert_eq!(recall_at_k(&found.i, &truth.ids, 10, truth.width, 10), 1.0);
+    }
+    let plain = flat::<B>(&Default::default(), Metric::InnerProduct, &base);
+    let result = plain.search_with(
+        queries.on(&plain.device()),
+        10,
+        &own(SearchParams::default()),
+    );
+    let found = Answer::read(&result.unwrap());
+    truth.check(
+        Metric::InnerProduct,
+        &base,
+        &queries,
+        &found,
+        "filtered wordnet, flat",
+    );
+}
+
 /// The sample that ships: exact truth, and the figures its README states.
 fn shipped_sample<B: IvfBackend>() {
     let folder = sample();
@@ -240,6 +294,11 @@ macro_rules! golden {
             #[test]
             fn wordnet_is_right() {
                 wordnet::<$backend>();
+            }
+
+            #[test]
+            fn filtered_wordnet_is_right() {
+                wordnet_filtered::<$backend>();
             }
 
             #[test]

@@ -16,10 +16,11 @@ use burn::backend::{Autodiff, NdArray};
 use burn::module::{AutodiffModule, Module};
 use burn::nn::{Linear, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams, Optimizer};
+use burn::record::{FullPrecisionSettings, NamedMpkFileRecorder};
 use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use burn_ivf::train::{Labelled, Mining, knn_accuracy, mine_hard_negatives, refresh};
-use burn_ivf::{IndexIvfFlat, Metric, suggest_nlist};
+use burn_ivf::{IndexIvfFlat, IndexModule, IvfBackend, Metric, suggest_nlist};
 use clap::Parser;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -50,6 +51,9 @@ struct Args {
     /// Passes over the training rows.
     #[arg(long)]
     epochs: Option<usize>,
+    /// Saves the encoder trained with mined negatives and its index as one file, FILE.mpk.
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
     /// Folder with base.npy and labels.npy.
     folder: Option<PathBuf>,
 }
@@ -199,6 +203,41 @@ impl Searcher {
     }
 }
 
+/// What is saved: encoder and index in one record.
+#[derive(Module, Debug)]
+struct Retriever<B: IvfBackend> {
+    encoder: Encoder<B>,
+    index: IndexModule<IndexIvfFlat<B>>,
+}
+
+/// Saves and loads again; the loaded pair must give the same answers.
+fn save(
+    path: &Path,
+    encoder: Encoder<Plain>,
+    index: IndexIvfFlat<Plain>,
+    test: &Rows,
+) -> Result<()> {
+    let recorder = NamedMpkFileRecorder::<FullPrecisionSettings>::new();
+    let index = index.into();
+    let trained = Retriever { encoder, index };
+    trained.clone().save_file(path, &recorder)?;
+    let fresh = Retriever {
+        encoder: Encoder::<Plain>::new(test.d),
+        index: Searcher::new(1)?.index.into(),
+    };
+    let loaded = fresh.load_file(path, &recorder, &Default::default())?;
+    let answer = |r: &Retriever<Plain>| -> Result<_> {
+        Ok(r.index
+            .search(r.encoder.forward(test.vectors()), K)?
+            .to_vecs())
+    };
+    if answer(&trained)? != answer(&loaded)? {
+        return Err("the loaded pair answers otherwise".into());
+    }
+    println!("saved to {} (.mpk), loaded, same answers", path.display());
+    Ok(())
+}
+
 /// Where an anchor's negatives come from.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Negatives {
@@ -244,7 +283,7 @@ fn train(
     epochs: usize,
     rows: &Rows,
     test: &Rows,
-) -> Result<(Encoder<Plain>, f64)> {
+) -> Result<(Encoder<Plain>, Searcher, f64)> {
     let device = Default::default();
     Tracked::seed(&device, 7);
     let mut rng = ChaCha8Rng::seed_from_u64(7);
@@ -305,7 +344,7 @@ fn train(
     searcher.refresh(&encoder, rows)?;
     let accuracy = searcher.accuracy(&encoder, rows, test)?;
     println!("  {kind:?}: kNN accuracy {accuracy:.4} after {seconds:.1} s");
-    Ok((encoder, accuracy))
+    Ok((encoder, searcher, accuracy))
 }
 
 fn main() -> Result<()> {
@@ -332,8 +371,8 @@ fn main() -> Result<()> {
     searcher.refresh(&untrained, &rows)?;
     let before = searcher.accuracy(&untrained, &rows, &test)?;
     println!("before training: kNN accuracy {before:.4}");
-    let (_, random) = train(Negatives::Random, epochs, &rows, &test)?;
-    let (_, mined) = train(Negatives::Mined, epochs, &rows, &test)?;
+    let (_, _, random) = train(Negatives::Random, epochs, &rows, &test)?;
+    let (encoder, searcher, mined) = train(Negatives::Mined, epochs, &rows, &test)?;
     println!(
         "kNN accuracy @ {K}: before {before:.4}, random negatives {random:.4}, mined {mined:.4}"
     );

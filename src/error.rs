@@ -301,7 +301,7 @@ pub enum Error {
     },
     /// No setting reaches the recall asked for.
     #[error(
-        "recall {target} is out of reach: with everything read, {queries} queries have {recall:.4} of the true neighbours passed, and at least {promise:.4} can be promised for others; lower the target or the confidence, pass more queries, or check that the truth is for these queries and ids"
+        "recall {target} is out of reach: with the largest value, {queries} queries have {recall:.4} of their true neighbours, and at least {promise:.4} can be promised for others; lower the target or the confidence, raise what else limits the search (nprobe when a limit is tuned), pass more queries, or check that the truth is for these queries and ids"
     )]
     TargetNotReached {
         /// The recall asked for.

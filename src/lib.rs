@@ -101,4 +101,7 @@ mod documents {
     struct Api;
     #[doc = include_str!("../docs/tuning.md")]
     struct Tuning;
+    #[cfg(all(doctest, feature = "autodiff"))]
+    #[doc = include_str!("../docs/training.md")]
+    struct Training;
 }

@@ -10,7 +10,7 @@ use core::fmt;
 /// ```
 /// use burn_ivf::{Parameter, ParameterSpace, SearchParams};
 /// let space = ParameterSpace::new().with(Parameter::Nprobe, [1, 4, 16]);
-/// let names: Vec<_> = space.combinations(&SearchParams::exact()).iter().map(|p| p.to_string()).collect();
+/// let names: Vec<_> = space.combinations(&SearchParams::default()).iter().map(|p| p.to_string()).collect();
 /// assert_eq!(names, ["nprobe=1", "nprobe=4", "nprobe=16"]);
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -29,14 +29,13 @@ impl ParameterSpace {
         Self::new().with(Parameter::Nprobe, Parameter::Nprobe.grid(index))
     }
 
-    /// Tries these values of a parameter, in place of those it had.
+    /// Tries these values of a parameter, in place of those it had, and of a parameter that cannot
+    /// be set beside it (`MaxCodes` and `CandidateBudget`).
     #[must_use]
     pub fn with(mut self, parameter: Parameter, values: impl IntoIterator<Item = usize>) -> Self {
         let values = values.into_iter().collect();
-        match self.axes.iter_mut().find(|axis| axis.0 == parameter) {
-            Some(axis) => axis.1 = values,
-            None => self.axes.push((parameter, values)),
-        }
+        self.axes.retain(|axis| !parameter.replaces(axis.0));
+        self.axes.push((parameter, values));
         self
     }
 
@@ -141,7 +140,7 @@ mod tests {
 
     #[test]
     fn spaces_combine() {
-        let common = SearchParams::exact().with_workspace_limit(1 << 20);
+        let common = SearchParams::default().with_workspace_limit(1 << 20);
         let empty = ParameterSpace::new().combinations(&common);
         assert_eq!(empty, core::slice::from_ref(&common));
         let space = ParameterSpace::new()
@@ -149,5 +148,20 @@ mod tests {
             .with(Parameter::Nprobe, [1, 2]);
         let expected = [common.clone().with_nprobe(1), common.clone().with_nprobe(2)];
         assert_eq!(space.combinations(&common), expected);
+        let both = space
+            .with(Parameter::CandidateBudget, [7])
+            .with(Parameter::MaxCodes, [10, 20]);
+        let names: Vec<String> = both
+            .combinations(&SearchParams::default())
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let expected = [
+            "nprobe=1,max_codes=10",
+            "nprobe=1,max_codes=20",
+            "nprobe=2,max_codes=10",
+            "nprobe=2,max_codes=20",
+        ];
+        assert_eq!(names, expected);
     }
 }

@@ -19,7 +19,8 @@ use crate::{
     backend::{IvfBackend, select_rows},
     error::{Error, Result, illegal},
     index::IndexIvfFlat,
-    params::SearchParams,
+    params::{Limit, SearchParams},
+    selector::Selection,
 };
 use bound::Observed;
 use burn::tensor::Tensor;
@@ -33,7 +34,7 @@ use std::time::Instant;
 /// use burn_ivf::{SearchParams, TuneOptions};
 /// let options = TuneOptions {
 ///     confidence: 0.95,
-///     params: SearchParams::exact().with_workspace_limit(64 << 20),
+///     params: SearchParams::default().with_workspace_limit(64 << 20),
 ///     ..TuneOptions::default()
 /// };
 /// assert_eq!(options.repeats, 3);
@@ -54,7 +55,8 @@ pub struct TuneOptions {
     pub repeats: usize,
     /// What random choices depend on: which queries are drawn, and the bounds.
     pub seed: u64,
-    /// What all searches have in common (mode, workspace); what is tuned is set over it.
+    /// What all searches have in common (a selector, an ordering, nprobe when a limit is tuned);
+    /// what is tuned is set over it. The index's own truth keeps the selector and lifts limits.
     pub params: SearchParams,
     /// What [`Tuner::tune`] looks for the smallest value of.
     pub parameter: Parameter,
@@ -223,7 +225,8 @@ impl<'a, B: IvfBackend> Tuner<'a, B> {
     /// The smallest value of [`TuneOptions::parameter`] that promises `target` (above 0, at most 1).
     ///
     /// Doubles the value until the promise reaches the target, then halves the gap. The promise
-    /// grows with the value (see the module), so values in between need no look.
+    /// grows with nprobe and with max_codes, so values in between need no look (a budget's shares
+    /// are rounded, so for it this holds but for a row here or there).
     ///
     /// # Errors
     /// As [`IndexIvfFlat::tune_for_recall`].
@@ -347,20 +350,22 @@ impl<'a, B: IvfBackend> Tuner<'a, B> {
 
     /// The common parameters with nothing left out.
     fn exhaustive(&self) -> SearchParams {
-        let mut params = self.options.params.clone();
-        for parameter in Parameter::ALL {
-            parameter.set(&mut params, parameter.most(self.index));
-        }
+        let mut params = self.options.params.clone().with_limit(Limit::Unlimited);
+        Parameter::Nprobe.set(&mut params, Parameter::Nprobe.most(self.index));
         params
     }
 
     /// Whether these parameters find every true neighbour of any query, by definition.
     fn certain(&self, params: &SearchParams, seen: &Observed) -> bool {
-        let open = |p: Parameter| {
-            p.get(params)
-                .is_some_and(|value| value >= p.most(self.index))
+        let profile = params.profile.unwrap_or_default().budget();
+        let whole = match params.limit.unwrap_or_else(|| self.index.limit()) {
+            Limit::Unlimited => params.limit.is_some() || profile.is_none(),
+            Limit::MaxCodes(limit) => limit.max_codes >= self.index.ntotal(),
+            Limit::Budget(_) => false,
         };
-        self.own_truth && seen.perfect() && Parameter::ALL.into_iter().all(open)
+        let nprobe = params.nprobe.unwrap_or_else(|| self.index.nprobe());
+        let all = nprobe >= Parameter::Nprobe.most(self.index);
+        self.own_truth && seen.perfect() && whole && all
     }
 
     /// Recall of every query that has a neighbour.
@@ -442,6 +447,11 @@ fn check(options: &TuneOptions) -> Result<()> {
             confidence,
             "at least 0.5 and below 1",
         ));
+    }
+    if let Some(Selection::PerQuery { .. }) = options.params.selection {
+        let shared =
+            "one selector for all queries, since queries are drawn and searched in batches";
+        return Err(illegal("selection", "per query", shared));
     }
     for (name, value) in [
         ("further", options.further.unwrap_or(1)),

@@ -115,7 +115,7 @@ macro_rules! mount {
             cases!(differentiable: gradients_match_finite_differences);
             cases!(tuning:
                 the_smallest_that_promises_is_chosen, options_have_effect, truth_may_be_passed,
-                i9_pareto_front, what_cannot_be_tuned_is_refused,
+                i9_pareto_front, limits_are_tuned_too, what_cannot_be_tuned_is_refused,
             );
             cases!(mutation:
                 f1_remove_counts, f3_selectors_equal_rebuild, f4_reconstruct_any_id,

@@ -50,7 +50,7 @@ pub fn the_smallest_that_promises_is_chosen<B: IvfBackend>(device: &B::Device) {
         assert!(low < report.point.recall && report.point.recall < high);
         assert_eq!(
             report.params,
-            SearchParams::exact().with_nprobe(report.value)
+            SearchParams::default().with_nprobe(report.value)
         );
         assert_eq!((report.queries, report.further), (220, 220));
         let expected = recall(&index, report.value, 220);
@@ -62,7 +62,7 @@ pub fn the_smallest_that_promises_is_chosen<B: IvfBackend>(device: &B::Device) {
             && a.promise <= b.promise
             && a.recall <= b.recall));
         // cost: rows of the lists read, and some time
-        let counted = SearchParams::exact()
+        let counted = SearchParams::default()
             .with_nprobe(report.value)
             .with_counts();
         let found = search_ivf(&index, &queries(), K, &counted);
@@ -130,7 +130,7 @@ pub fn options_have_effect<B: IvfBackend>(device: &B::Device) {
     assert_eq!(pieces.trials, plain.trials);
     assert_eq!(pieces.point.rows_per_query, plain.point.rows_per_query);
     let matrix = tune(&TuneOptions {
-        params: SearchParams::exact().with_mode(SearchMode::Matrix),
+        params: SearchParams::default().with_mode(SearchMode::Matrix),
         ..options()
     });
     assert_eq!(matrix.params.mode, Some(SearchMode::Matrix));
@@ -268,4 +268,45 @@ pub fn what_cannot_be_tuned_is_refused<B: IvfBackend>(device: &B::Device) {
     let few = queries().range(0..12).on(device);
     let report = full.tune_for_recall(few, K, 0.95, &options()).unwrap();
     assert_eq!((report.value, report.promise), (NLIST, 1.0));
+}
+
+/// A limit is tuned as nprobe is; it cannot make up for lists that are not read.
+pub fn limits_are_tuned_too<B: IvfBackend>(device: &B::Device) {
+    let index = index::<B>(device, Metric::L2);
+    for parameter in [Parameter::MaxCodes, Parameter::CandidateBudget] {
+        let within = |nprobe| {
+            let options = TuneOptions {
+                parameter,
+                params: SearchParams::default().with_nprobe(nprobe),
+                ..options()
+            };
+            index.tune_for_recall(queries().on(device), K, 0.9, &options)
+        };
+        let report = within(NLIST).unwrap();
+        assert!(report.promise >= 0.9, "{report}");
+        assert!(report.value > 10 && report.value < parameter.most(&index));
+        assert_eq!(parameter.get(&report.params), Some(report.value));
+        assert_eq!(report.params.nprobe, Some(NLIST));
+        let below = report.trials.iter().find(|t| t.value == report.value - 1);
+        assert!(below.unwrap().promise < 0.9, "{parameter}: {report}");
+        assert!(report.point.rows_per_query < 1500.0);
+        if parameter == Parameter::MaxCodes {
+            assert!(report.point.rows_per_query <= report.value as f64);
+        }
+        let error = refused(within(1));
+        assert!(matches!(error, Error::TargetNotReached { .. }), "{error}");
+    }
+    // an index's own limit counts, and full nprobe promises nothing then
+    let mut limited = index.clone();
+    limited.set_limit(burn_ivf::Limit::max_codes(60)).unwrap();
+    let error = refused(limited.tune_for_recall(queries().on(device), K, 0.99, &options()));
+    assert!(matches!(error, Error::TargetNotReached { .. }), "{error}");
+    let lifted = TuneOptions {
+        params: SearchParams::exact(),
+        ..options()
+    };
+    let report = limited
+        .tune_for_recall(queries().on(device), K, 0.99, &lifted)
+        .unwrap();
+    assert!(report.promise >= 0.99);
 }

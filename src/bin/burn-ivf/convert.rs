@@ -1,0 +1,252 @@
+//! `convert`: vectors between formats, row by row as far as memory goes; indexes to and from faiss.
+
+use crate::{
+    Context,
+    args::{Convert, Target},
+    index::{AnyIndex, Format, block_rows, vectors as open},
+    output::{Done, Failure, Out, count, fail, usage},
+    progress::Progress,
+};
+use burn_ivf::{
+    IvfBackend,
+    io::{Element, VectorFile, VectorFormat},
+};
+use npyz::{AutoSerialize, WriteOptions, WriterBuilder};
+use serde_json::json;
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::Path,
+};
+
+/// Converts an index.
+pub fn index<B: IvfBackend>(args: &Convert, context: &mut Context, device: &B::Device) -> Done {
+    if args.target() == Target::Vectors {
+        return usage(format!(
+            "{} is no file of vectors, it cannot become {}; an index goes to .faiss or to this library's file",
+            args.from.display(),
+            args.to.display()
+        ));
+    }
+    let spinner = context.progress.spinner("converting");
+    let (index, format) = AnyIndex::<B>::load(&args.from, device)?;
+    let (to, at) = (&args.to, Failure::at(&args.to));
+    match (&index, args.target()) {
+        (AnyIndex::Flat(index), Target::Faiss) => index.write_faiss(to),
+        (AnyIndex::Ivf(index), Target::Faiss) => index.write_faiss(to),
+        (AnyIndex::Flat(index), _) => index.save(to),
+        (AnyIndex::Ivf(index), _) => index.save(to),
+        (AnyIndex::Mapped(_), _) => Ok(()), // load() gives none
+    }
+    .map_err(at)?;
+    spinner.finish_and_clear();
+    let name = |faiss: bool| if faiss { "faiss" } else { "burn-ivf" };
+    let (from_format, to_format) = (
+        name(format == Format::Faiss),
+        name(args.target() == Target::Faiss),
+    );
+    let value = json!({
+        "from": args.from, "from_format": from_format, "to": args.to, "to_format": to_format,
+        "n": index.ntotal(), "d": index.d(),
+    });
+    let text = format!(
+        "{}: {} x {} as {to_format}",
+        args.to.display(),
+        count(index.ntotal()),
+        index.d()
+    );
+    context.out.report(&value, text)
+}
+
+/// Converts vectors or ids, block by block.
+pub fn vectors(args: &Convert, progress: &Progress, out: &mut Out) -> Done {
+    let Ok(format) = VectorFormat::of(&args.to) else {
+        return usage(format!(
+            "{} holds vectors; write .npy, .fvecs, .bvecs or .ivecs, or make an index with `burn-ivf build`",
+            args.from.display()
+        ));
+    };
+    if args.format.is_some_and(|target| target != Target::Vectors) {
+        return usage("vectors become an index by `burn-ivf build`");
+    }
+    let mut input = open(&args.from)?;
+    let (n, d) = (input.len(), input.d());
+    let conversion = Conversion {
+        from: &args.from,
+        to: &args.to,
+        progress,
+    };
+    match (format, input.element()) {
+        (VectorFormat::Npy, Element::U8) => conversion.npy::<u8>(&mut input, byte),
+        (VectorFormat::Npy, Element::I32) => conversion.npy_ids(&mut input, int),
+        (VectorFormat::Npy, Element::I64) => conversion.npy_ids(&mut input, |id, _| Ok(id)),
+        (VectorFormat::Npy, _) => conversion.npy::<f32>(&mut input, |x, _| Ok(x)),
+        (VectorFormat::Fvecs, _) => conversion.prefixed(&mut input, |x, _| Ok(x.to_le_bytes())),
+        (VectorFormat::Bvecs, _) => conversion.prefixed(&mut input, |x, row| Ok([byte(x, row)?])),
+        (VectorFormat::Ivecs, _) => conversion.ivecs(&mut input),
+    }?;
+    let value = json!({
+        "from": args.from, "to": args.to, "to_format": format.to_string(), "n": n, "d": d,
+    });
+    let text = format!("{}: {} x {d} as {format}", args.to.display(), count(n));
+    out.report(&value, text)
+}
+
+/// A component that must be a byte.
+fn byte(x: f32, row: usize) -> Done<u8> {
+    if x.fract() == 0.0 && (0.0..=255.0).contains(&x) {
+        return Ok(x as u8);
+    }
+    fail(format!(
+        "row {row} holds {x}, which is no whole number from 0 to 255; write .fvecs or .npy"
+    ))
+}
+
+fn int(id: i64, row: usize) -> Done<i32> {
+    i32::try_from(id).or_else(|_| {
+        fail(format!(
+            "row {row} holds {id}, which 32 bits cannot; write .npy"
+        ))
+    })
+}
+
+/// From which file to which.
+struct Conversion<'a> {
+    from: &'a Path,
+    to: &'a Path,
+    progress: &'a Progress,
+}
+
+impl Conversion<'_> {
+    fn npy<T: AutoSerialize + Copy>(
+        &self,
+        input: &mut VectorFile,
+        each: impl Fn(f32, usize) -> Done<T>,
+    ) -> Done {
+        let shape = [input.len() as u64, input.d() as u64];
+        let d = input.d();
+        self.whole(|file| {
+            let mut writer = WriteOptions::new()
+                .default_dtype()
+                .shape(&shape)
+                .writer(file)
+                .begin_nd()?;
+            self.blocks(input, VectorFile::read_block, |at, block| {
+                for (i, &x) in block.iter().enumerate() {
+                    writer.push(&each(x, at + i / d)?)?;
+                }
+                Ok(())
+            })?;
+            Ok(writer.finish()?)
+        })
+    }
+
+    fn npy_ids<T: AutoSerialize + Copy>(
+        &self,
+        input: &mut VectorFile,
+        each: impl Fn(i64, usize) -> Done<T>,
+    ) -> Done {
+        let shape = [input.len() as u64, input.d() as u64];
+        let d = input.d();
+        self.whole(|file| {
+            let mut writer = WriteOptions::new()
+                .default_dtype()
+                .shape(&shape)
+                .writer(file)
+                .begin_nd()?;
+            self.blocks(input, VectorFile::read_ids, |at, block| {
+                for (i, &id) in block.iter().enumerate() {
+                    writer.push(&each(id, at + i / d)?)?;
+                }
+                Ok(())
+            })?;
+            Ok(writer.finish()?)
+        })
+    }
+
+    /// Rows with their dimension before each.
+    fn prefixed<const N: usize>(
+        &self,
+        input: &mut VectorFile,
+        each: impl Fn(f32, usize) -> Done<[u8; N]>,
+    ) -> Done {
+        let d = input.d();
+        let prefix = prefix(d)?;
+        self.whole(|file| {
+            self.blocks(input, VectorFile::read_block, |at, block| {
+                for (i, row) in block.chunks_exact(d).enumerate() {
+                    file.write_all(&prefix)?;
+                    for &x in row {
+                        file.write_all(&each(x, at + i)?)?;
+                    }
+                }
+                Ok(())
+            })
+        })
+    }
+
+    fn ivecs(&self, input: &mut VectorFile) -> Done {
+        let d = input.d();
+        let prefix = prefix(d)?;
+        self.whole(|file| {
+            self.blocks(input, VectorFile::read_ids, |at, block| {
+                for (i, row) in block.chunks_exact(d).enumerate() {
+                    file.write_all(&prefix)?;
+                    for &id in row {
+                        file.write_all(&int(id, at + i)?.to_le_bytes())?;
+                    }
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// All of the input in blocks, each with the number of its first row.
+    fn blocks<T>(
+        &self,
+        input: &mut VectorFile,
+        read: impl Fn(&mut VectorFile, usize, usize) -> burn_ivf::Result<Vec<T>>,
+        mut write: impl FnMut(usize, Vec<T>) -> Done,
+    ) -> Done {
+        let (n, mut start) = (input.len(), 0);
+        let bar = self.progress.bar("converting", n);
+        while start < n {
+            let rows = block_rows(input.d()).min(n - start);
+            let block = read(input, start, rows).map_err(Failure::at(self.from))?;
+            write(start, block)?;
+            start += rows;
+            bar.set_position(start as u64);
+        }
+        Ok(())
+    }
+
+    /// Writes a file that appears when it is whole.
+    fn whole(&self, write: impl FnOnce(&mut BufWriter<&File>) -> Done) -> Done {
+        let folder = self.to.parent().filter(|path| *path != Path::new(""));
+        let at = |error: &dyn std::fmt::Display| {
+            Failure::Failed(format!("{}: {error}", self.to.display()))
+        };
+        let folder = folder.unwrap_or(Path::new("."));
+        let file = tempfile::NamedTempFile::new_in(folder).map_err(|error| at(&error))?;
+        let mut writer = BufWriter::new(file.as_file());
+        write(&mut writer)?;
+        writer.flush().map_err(|error| at(&error))?;
+        drop(writer);
+        // A temporary file is its owner's alone; a result is as readable as the input.
+        let permissions = fs::metadata(self.from)?.permissions();
+        let written = file.persist(self.to).map_err(|error| at(&error.error))?;
+        let mut own = written.metadata()?.permissions();
+        if !permissions.readonly() {
+            own = permissions;
+        }
+        written.set_permissions(own)?;
+        Ok(())
+    }
+}
+
+fn prefix(d: usize) -> Done<[u8; 4]> {
+    match i32::try_from(d) {
+        Ok(d) => Ok(d.to_le_bytes()),
+        Err(_) => fail(format!("d = {d} does not fit 32 bits; write .npy")),
+    }
+}

@@ -313,6 +313,14 @@ pub enum Error {
         /// Queries in the sample.
         queries: usize,
     },
+    /// The index cannot use this metric.
+    #[error(
+        "metric {metric} is not for IndexIvfFlat and KMeans, which have l2, ip, cosine, l1 and linf; use IndexFlat or knn(), which have every metric"
+    )]
+    Metric {
+        /// The metric.
+        metric: crate::metric::Metric,
+    },
     /// Reading a tensor back from its device failed.
     #[error("reading from the device failed: {0}")]
     Device(String),
@@ -327,16 +335,6 @@ impl From<burn_ivf_kernels::KernelError> for Error {
             #[cfg(feature = "cube")]
             burn_ivf_kernels::KernelError::Read(what) => Self::Device(what),
             bug => Self::Kernel(bug),
-        }
-    }
-}
-
-impl From<burn_ivf_kernels::UnknownMetric> for Error {
-    fn from(unknown: burn_ivf_kernels::UnknownMetric) -> Self {
-        Self::UnknownName {
-            what: "metric",
-            name: unknown.0,
-            expected: "\"l2\" and \"ip\"",
         }
     }
 }

@@ -73,7 +73,7 @@ pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
 pub use error::{Error, Result};
 pub use index::{
     Index, IndexFlat, IndexItem, IndexIvfFlat, IndexIvfFlatBuilder, IndexModule, IndexRecord,
-    MappedIndex,
+    KMeans, KnnAccumulator, KnnLimits, MappedIndex, knn, pairwise_distance,
 };
 pub use metric::Metric;
 pub use params::{

@@ -7,6 +7,8 @@ mod builder;
 mod flat;
 mod ivf_flat;
 mod ivf_search;
+mod kmeans;
+mod knn;
 mod mapped;
 mod module;
 mod range;
@@ -18,6 +20,8 @@ pub use flat::IndexFlat;
 pub use ivf_flat::IndexIvfFlat;
 pub use mapped::MappedIndex;
 pub use module::{IndexItem, IndexModule, IndexRecord};
+pub use kmeans::KMeans;
+pub use knn::{KnnAccumulator, KnnLimits, knn, pairwise_distance};
 
 use crate::{backend::IvfBackend, error::Result, metric::Metric, result::SearchResult};
 use burn::tensor::Tensor;

@@ -319,7 +319,7 @@ pub enum Error {
     )]
     Metric {
         /// The metric.
-        metric: crate::metric::Metric,
+        metric: Metric,
     },
     /// Reading a tensor back from its device failed.
     #[error("reading from the device failed: {0}")]

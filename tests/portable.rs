@@ -9,8 +9,8 @@ mod suite;
 use burn::backend::NdArray;
 use burn::tensor::Device;
 use burn_ivf::backend::{
-    IvfBackend, Keep, ListStore, Measure, Output, Places, Probing, Reads, Restriction, RowIds, Scan,
-    ScanMetric, portable, read, read_int,
+    IvfBackend, Keep, ListStore, Measure, Output, Places, Probing, Reads, Restriction, RowIds,
+    Scan, ScanMetric, portable, read, read_int,
 };
 use burn_ivf::{Metric, Order, SearchMode, Storage};
 use std::sync::Arc;

@@ -35,12 +35,13 @@ use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
 pub use burn_ivf_kernels::list_scan::restrict::{ListOrder, Masks, ReadingOrder, Restriction};
 pub use burn_ivf_kernels::order::Slot;
+pub(crate) use burn_ivf_kernels::pairwise::reference as exact_pair;
+pub use burn_ivf_kernels::pairwise::{Measure, Output};
 pub(crate) use burn_ivf_kernels::{
     mapped::Map,
     plain::{PlainList, PlainProblem, scan as scan_plain},
     simd::Isa,
 };
-pub use burn_ivf_kernels::pairwise::{Measure, Output};
 use core::cell::Cell;
 use std::sync::Arc;
 

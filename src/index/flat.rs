@@ -2,7 +2,10 @@
 
 use super::{ivf_search::join, validate};
 use crate::{
-    backend::{Counters, Hits, IvfBackend, ListStore, Masks, Restriction, Scan, pairs::Pairs, portable::pieces},
+    backend::{
+        Counters, Hits, IvfBackend, ListStore, Masks, Restriction, Scan, pairs::Pairs,
+        portable::pieces,
+    },
     engine,
     error::{Error, Result, illegal},
     lists::InvertedLists,

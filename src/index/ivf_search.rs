@@ -3,7 +3,7 @@
 use super::{IndexIvfFlat, flat::lift, validate};
 use crate::{
     backend::{
-        Counters, Counts, Hits, IvfBackend, ListStore, Restriction, SKIP, Scan, exact_distance,
+        Counters, Counts, Hits, IvfBackend, ListStore, Restriction, SKIP, Scan, exact_pair,
         label_dtype, list_numbers, pairs::Pairs, portable::pieces, read, read_int,
     },
     engine::{self, Probes},
@@ -174,7 +174,19 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             host: caps.host,
             workspace: params.workspace,
         };
-        plan::ivf(&problem, params.mode, params.auto_rule)
+        let (mode, plan) = plan::ivf(&problem, params.mode, params.auto_rule);
+        match self.metric.compare() {
+            Compare::Scan(_) => (mode, plan),
+            Compare::Pairs(_) => {
+                let reason = format!("metric {} compares every pair", self.metric);
+                let plan = SearchPlan {
+                    mode: "pairs".to_owned(),
+                    reason,
+                    ..plan
+                };
+                (mode, plan)
+            }
+        }
     }
 
     /// Distances of queries to the centroids of lists given by the caller, for limits that go by
@@ -201,7 +213,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 SKIP => self.metric.padding(),
                 list => {
                     let (q, c) = (row(&queries, i / shape[1]), row(&centroids, list as usize));
-                    exact_distance(self.metric, &q, &c) as f32
+                    exact_pair(self.metric.measure(), &q, &c) as f32
                 }
             })
             .collect();
@@ -292,15 +304,6 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             parts.push(hits);
         }
         let hits = join(parts);
-        let plan = if pairs {
-            SearchPlan {
-                mode: "pairs".to_owned(),
-                reason: format!("metric {} compares every pair", self.metric),
-                ..plan
-            }
-        } else {
-            plan
-        };
         let spent = Counters::now().since(before);
         let stats = SearchStats {
             mode: plan.mode,

@@ -18,10 +18,10 @@ mod validate;
 pub use builder::IndexIvfFlatBuilder;
 pub use flat::IndexFlat;
 pub use ivf_flat::IndexIvfFlat;
-pub use mapped::MappedIndex;
-pub use module::{IndexItem, IndexModule, IndexRecord};
 pub use kmeans::KMeans;
 pub use knn::{KnnAccumulator, KnnLimits, knn, pairwise_distance};
+pub use mapped::MappedIndex;
+pub use module::{IndexItem, IndexModule, IndexRecord};
 
 use crate::{backend::IvfBackend, error::Result, metric::Metric, result::SearchResult};
 use burn::tensor::Tensor;

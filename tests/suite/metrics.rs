@@ -7,7 +7,8 @@ use super::support::{
 };
 use burn::tensor::{DType, Tensor};
 use burn_ivf::{
-    Error, IndexFlat, IndexIvfFlat, IvfBackend, Metric, SearchMode, SearchParams, pairwise_distance,
+    Error, IdSelector, IndexFlat, IndexIvfFlat, IvfBackend, Metric, SearchMode, SearchParams,
+    pairwise_distance,
 };
 
 /// A metric in f64 by its definition; NaN where it has no value.
@@ -336,6 +337,19 @@ pub fn cosine_everywhere<B: IvfBackend>(device: &B::Device) {
     expected.sort_unstable();
     again.sort_unstable();
     assert_eq!(again, expected);
+    // Range search goes by similarity too.
+    let range = index.range_search(queries.on(device), 0.3).unwrap();
+    let sizes: Vec<usize> = range
+        .lims
+        .windows(2)
+        .map(|lims| lims[1] - lims[0])
+        .collect();
+    let within = |query: usize| {
+        let similar = |x: &usize| value(Metric::Cosine, queries.row(query), base.row(*x)) >= 0.3;
+        (0..600).filter(similar).count()
+    };
+    let expected: Vec<usize> = (0..12).map(within).collect();
+    assert_eq!(sizes, expected);
     // A zero vector is as near to everything: similarity 0, ties by id.
     let base = Rows::of(&[&[0.0, 0.0], &[-1.0, 0.0], &[3e-39, 0.0], &[2.0, 0.0]]);
     let found = search_flat(
@@ -399,6 +413,24 @@ pub fn l1_linf_on_ivf<B: IvfBackend>(device: &B::Device) {
                 );
             }
         }
+        // Selectors and limits leave what they leave of other metrics: the subset, the first lists.
+        let even: Vec<i64> = (0..400).step_by(2).collect();
+        let params =
+            probing(7, SearchMode::Auto).with_selector(IdSelector::batch(even.iter().copied()));
+        let mut subset = IndexFlat::<B>::new(12, metric, device).unwrap();
+        let rows: Vec<usize> = even.iter().map(|&id| id as usize).collect();
+        subset
+            .add_with_ids(base.pick(&rows).on(device), &even)
+            .unwrap();
+        let subset = search_flat(&subset, &queries, 11);
+        search_ivf(&index, &queries, 11, &params).assert_same(&subset, "selected");
+        let plain = SearchParams::exact().with_selector(IdSelector::batch(even.iter().copied()));
+        let selected = flat::<B>(device, metric, &base).search_with(queries.on(device), 11, &plain);
+        Answer::read(&selected.unwrap()).assert_same(&subset, "selected on flat");
+        let one = search_ivf(&index, &queries, 11, &probing(1, SearchMode::Auto));
+        let params = probing(7, SearchMode::Auto).with_max_codes(1);
+        search_ivf(&index, &queries, 11, &params).assert_same(&one, "the first list only");
+        assert!(index.range_search(queries.on(device), 1.0).is_err());
         // A skipped list, an empty one, a broken query.
         index.reset();
         index

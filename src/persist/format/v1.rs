@@ -158,8 +158,10 @@ impl Info {
             });
         }
         let flags = u32_at(bytes, 40);
-        if flags & !TRAINED != 0 || bytes[48..].iter().any(|&b| b != 0)
-            || metric_code(metric).1.to_bits() != argument {
+        if flags & !TRAINED != 0
+            || bytes[48..].iter().any(|&b| b != 0)
+            || metric_code(metric).1.to_bits() != argument
+        {
             return Err(wrong("reserved bytes are not zero".to_owned()));
         }
         let info = Self {
@@ -382,8 +384,10 @@ fn read_vectors<R: Read>(
 ) -> Result<()> {
     let bytes = info.bytes_of_rows(info.ntotal).unwrap_or(u64::MAX);
     let mut open = reader.open(VECTORS, Some(bytes), &KNOWN)?;
+    let nan = info.metric.accepts_nan();
     read_rows(reader, &mut open, (sizes, info.d), host, |rows, runs| {
-        if rows.iter().fold(true, |all, v| all & v.is_finite()) {
+        let legal = |v: &f32| v.is_finite() || (nan && v.is_nan());
+        if rows.iter().fold(true, |all, v| all & legal(v)) {
             store(rows, runs)
         } else {
             Err(corrupt(VECTORS.to_string(), "NaN or infinite components"))

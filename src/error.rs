@@ -362,6 +362,14 @@ pub enum Error {
         /// What is supported.
         remedy: &'static str,
     },
+    /// The index cannot use this metric.
+    #[error(
+        "metric {metric} is not for IndexIvfFlat and KMeans, which have l2, ip, cosine, l1 and linf; use IndexFlat or knn(), which have every metric"
+    )]
+    Metric {
+        /// The metric.
+        metric: Metric,
+    },
     /// Reading a tensor back from its device failed.
     #[error("reading from the device failed: {0}")]
     Device(String),
@@ -376,16 +384,6 @@ impl From<burn_ivf_kernels::KernelError> for Error {
             #[cfg(feature = "cube")]
             burn_ivf_kernels::KernelError::Read(what) => Self::Device(what),
             bug => Self::Kernel(bug),
-        }
-    }
-}
-
-impl From<burn_ivf_kernels::UnknownMetric> for Error {
-    fn from(unknown: burn_ivf_kernels::UnknownMetric) -> Self {
-        Self::UnknownName {
-            what: "metric",
-            name: unknown.0,
-            expected: "\"l2\" and \"ip\"",
         }
     }
 }

@@ -75,7 +75,7 @@ pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
 pub use error::{Error, Result};
 pub use index::{
     Index, IndexFlat, IndexItem, IndexIvfFlat, IndexIvfFlatBuilder, IndexModule, IndexRecord,
-    MappedIndex, Missing, Subset,
+    KMeans, KnnAccumulator, KnnLimits, MappedIndex, Missing, Subset, knn, pairwise_distance,
 };
 pub use metric::Metric;
 pub use params::{

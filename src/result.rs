@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 /// The nearest vectors of every query.
 ///
 /// Rows are ordered by distance, best first, then by smaller id. Where a query has fewer than k
-/// hits, the rest has label -1 and distance `+inf` (L2) or `-inf` (inner product).
+/// hits, the rest has label -1 and distance `+inf`, or `-inf` where larger is better.
 #[derive(Debug, Clone)]
 pub struct SearchResult<B: Backend> {
-    /// Squared L2 distances or inner products, f32 `[nq, k]`.
+    /// Distances or similarities of the index's metric, f32 `[nq, k]`: L2 is squared.
     pub distances: Tensor<B, 2>,
     /// Ids, `[nq, k]`: i64 where the device has that type, else i32.
     pub labels: Tensor<B, 2, Int>,

@@ -9,8 +9,8 @@ mod suite;
 use burn::backend::NdArray;
 use burn::tensor::Device;
 use burn_ivf::backend::{
-    IvfBackend, Keep, ListStore, Places, Probing, Reads, Restriction, RowIds, Scan, portable, read,
-    read_int,
+    IvfBackend, Keep, ListStore, Measure, Output, Places, Probing, Reads, Restriction, RowIds,
+    Scan, ScanMetric, portable, read, read_int,
 };
 use burn_ivf::{Metric, Order, SearchMode, Storage};
 use std::sync::Arc;
@@ -48,6 +48,10 @@ impl OneList {
 
     /// Distances and ids of a search by the portable bodies.
     fn search(&self, metric: Metric, queries: &Rows, k: usize) -> (Vec<f32>, Vec<i64>) {
+        let metric = match metric {
+            Metric::L2 => ScanMetric::L2,
+            _ => ScanMetric::InnerProduct,
+        };
         let scan = Scan::<B> {
             metric,
             d: queries.d,
@@ -122,6 +126,44 @@ fn matrix_equals_csr_where_squares_underflow() {
             let [csr, matrix] = [SearchMode::Csr, SearchMode::Matrix]
                 .map(|mode| search_ivf(&index, &queries, 7, &probing(2, mode)));
             csr.assert_same(&matrix, &format!("{metric}, rows {rows}, queries {query}"));
+        }
+    }
+}
+
+/// The body of `pairwise` in Burn operations against the kernel: every measure, NaN and all.
+#[test]
+fn pairwise_bodies_agree() {
+    let device = Device::<B>::default();
+    let (mut q, mut x) = (uniform(7, 19, 31), uniform(40, 19, 32));
+    q.row_mut(1)[4] = f32::NAN;
+    q.row_mut(2)[0] = f32::INFINITY;
+    x.row_mut(3)[4] = f32::NAN;
+    x.row_mut(5)[18] = -2.0;
+    q.row_mut(6)[18] = -2.0;
+    let measures = [
+        Measure::L2,
+        Measure::InnerProduct,
+        Measure::L1,
+        Measure::Linf,
+        Measure::Lp(3.0),
+        Measure::Lp(0.5),
+        Measure::Canberra,
+        Measure::BrayCurtis,
+        Measure::JensenShannon,
+        Measure::Jaccard,
+        Measure::NanEuclidean,
+        Measure::Gower,
+    ];
+    for measure in measures {
+        for output in [Output::Distances, Output::Keys] {
+            let (q, x) = (|| q.on::<B>(&device), || x.on::<B>(&device));
+            let own = read(portable::pairwise(q(), x(), measure, output).unwrap()).unwrap();
+            let kernel = read(B::pairwise(q(), x(), measure, output).unwrap()).unwrap();
+            for (at, (a, b)) in own.iter().zip(&kernel).enumerate() {
+                let close = (a - b).abs() <= 3e-6 * b.abs().max(0.1);
+                let same = close || a.is_nan() && b.is_nan() || a == b;
+                assert!(same, "{measure:?} {output:?} pair {at}: {a} for {b}");
+            }
         }
     }
 }

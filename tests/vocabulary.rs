@@ -5,15 +5,42 @@ use burn_ivf::{AutoRule, Error, FlatMode, KMeansParams, Metric, SearchMode, reca
 
 #[test]
 fn metric_names() {
-    for (metric, name) in [(Metric::L2, "l2"), (Metric::InnerProduct, "ip")] {
+    let names = [
+        "l2",
+        "ip",
+        "cosine",
+        "l1",
+        "linf",
+        "lp:3",
+        "canberra",
+        "bray_curtis",
+        "jensen_shannon",
+        "jaccard",
+        "nan_euclidean",
+        "gower",
+    ];
+    for (metric, name) in Metric::ALL.into_iter().zip(names) {
         assert_eq!(metric.to_string(), name);
         assert_eq!(name.parse::<Metric>().unwrap(), metric);
         let json = serde_json::to_string(&metric).unwrap();
         assert_eq!(serde_json::from_str::<Metric>(&json).unwrap(), metric);
     }
     let error = "euclid".parse::<Metric>().unwrap_err().to_string();
-    for word in ["euclid", "l2", "ip"] {
+    for word in ["euclid"].iter().chain(&names) {
         assert!(error.contains(word), "{error}");
+    }
+    // faiss's names are read too
+    for (name, metric) in [
+        ("METRIC_INNER_PRODUCT", Metric::InnerProduct),
+        ("METRIC_Linf", Metric::Linf),
+        ("BrayCurtis", Metric::BrayCurtis),
+        ("NaNEuclidean", Metric::NanEuclidean),
+        ("LP:0.5", Metric::Lp(0.5)),
+    ] {
+        assert_eq!(name.parse::<Metric>().unwrap(), metric);
+    }
+    for name in ["lp", "lp:", "lp:x", "lp:0", "lp:-2", "lp:inf", "lp:nan"] {
+        assert!(name.parse::<Metric>().is_err(), "{name}");
     }
 }
 

@@ -59,7 +59,7 @@ pub struct DataArgs {
 
 #[derive(Args, Clone)]
 pub struct IndexArgs {
-    #[arg(long, default_value_t = Metric::L2)]
+    #[arg(long, default_value_t = Metric::L2, value_parser = metric)]
     pub metric: Metric,
     /// Rows of the base that train the lists
     #[arg(long, default_value_t = 20_480)]
@@ -222,4 +222,12 @@ pub struct ExportArgs {
     /// Folder to write base.npy and queries.npy to
     #[arg(long)]
     pub out: PathBuf,
+}
+
+/// A metric the oracle knows.
+fn metric(name: &str) -> Result<Metric, String> {
+    match name.parse() {
+        Ok(metric @ (Metric::L2 | Metric::InnerProduct)) => Ok(metric),
+        _ => Err(format!("{name:?} is not measured here; choose l2 or ip")),
+    }
 }

@@ -58,7 +58,8 @@ impl Oracle<'_> {
                     scale: value,
                 }
             }
-            Metric::InnerProduct => {
+            // The arguments let no other metric through.
+            _ => {
                 let (value, scale) = pairs.fold((0.0, 0.0), |(value, scale), (q, x)| {
                     (value + q * x, scale + (q * x).abs())
                 });
@@ -71,7 +72,7 @@ impl Oracle<'_> {
     fn key(&self, value: f64) -> f64 {
         match self.metric {
             Metric::L2 => value,
-            Metric::InnerProduct => -value,
+            _ => -value,
         }
     }
 

@@ -6,9 +6,12 @@
 //! * [`select_k`]: the k best of every row of a score matrix;
 //! * [`list_scan`]: distances from queries to the rows of their probed lists, and the k best of
 //!   them, without ever storing a score matrix. A flat index is one list, the coarse step is a
-//!   scan of the centroids, k-means assignment is the same with `k = 1`.
+//!   scan of the centroids, k-means assignment is the same with `k = 1`;
+//! * [`pairwise`]: every query against every row, by any of eleven measures.
 //!
-//! [`plain`] compares rows where they lie, in a [`mapped`] file say; [`means`] sums rows for k-means. [`rows`] is how lists store vectors, [`distance`] fixes the order of summation (so that every
+//! [`plain`] compares rows where they lie, in a [`mapped`] file say; [`unit`] scales rows to length 1,
+//! for cosine; [`means`] sums rows for k-means. [`rows`] is how lists store vectors, [`distance`] fixes
+//! the order of summation (so that every
 //! path returns the same bits), `bound` says how far a filter may be off, [`order`] is the total
 //! order of results, [`simd`] the only place that looks at the instruction set.
 //!
@@ -52,11 +55,13 @@ mod metric;
 #[cfg(feature = "cube")]
 mod nearest_centroid;
 pub mod order;
+pub mod pairwise;
 pub mod plain;
 pub mod rows;
 pub mod select_k;
 mod share;
 pub mod simd;
+pub mod unit;
 
 pub use metric::{Metric, UnknownMetric};
 

@@ -16,8 +16,10 @@ use burn_ivf_kernels::{
     device::{Gpu, NONE},
     list_scan::{self, DeviceProblem, FoundOnDevice, Orders, scan_restricted_on, within_on},
     means::means_on,
+    pairwise::{Measure, Output as PairOutput, pairwise_on},
     rows::device::{Added, DeviceLists},
     select_k::{Labels, Output, SelectedOnDevice, Source, select_on},
+    unit::unit_rows_on,
 };
 use cubecl::server::{ComputeServer, Handle};
 
@@ -275,6 +277,29 @@ where
         let means = means_on(&gpu, &rows.handle, sizes, grouped, groups.weights)?;
         let shape = [groups.offsets.len() - 1, shape[1]];
         super::read::<Self, 2>(float(tensor(&gpu, &device, means, shape, DType::F32)))
+    }
+
+    fn unit_rows(rows: Tensor<Self, 2>) -> Result<Tensor<Self, 2>> {
+        let (shape, device) = (rows.dims(), rows.device());
+        let rows = contiguous(rows);
+        let gpu = Gpu::new(&rows.client);
+        let unit = unit_rows_on(&gpu, &rows.handle, (shape[0], shape[1]))?;
+        Ok(float(tensor(&gpu, &device, unit, shape, DType::F32)))
+    }
+
+    fn pairwise(
+        queries: Tensor<Self, 2>,
+        rows: Tensor<Self, 2>,
+        measure: Measure,
+        output: PairOutput,
+    ) -> Result<Tensor<Self, 2>> {
+        let ([nq, d], [n, _]) = (queries.dims(), rows.dims());
+        let device = queries.device();
+        let (queries, rows) = (contiguous(queries), contiguous(rows));
+        let gpu = Gpu::new(&queries.client);
+        let pairs = (&queries.handle, &rows.handle);
+        let table = pairwise_on(&gpu, pairs, (nq, n, d), measure, output)?;
+        Ok(float(tensor(&gpu, &device, table, [nq, n], DType::F32)))
     }
 
     fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {

@@ -10,6 +10,7 @@ use crate::{error::Result, params::Storage};
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use burn_ivf_kernels::{
     list_scan::{self, List, ListIds, Order, Problem},
+    pairwise::{self, Measure, Output},
     rows::{Layout, Rows},
     select_k::{self, Best},
     simd::Isa,
@@ -247,6 +248,24 @@ pub fn select_k<B: HostTensors>(
 pub fn all_finite<B: HostTensors>(rows: Tensor<B, 2>) -> bool {
     let finite = |piece: &[f32]| piece.iter().fold(true, |all, v| all & v.is_finite());
     B::with_slice(rows, |rows| rows.par_chunks(1 << 16).all(finite))
+}
+
+/// [`super::IvfBackend::pairwise`] by the CPU kernel.
+pub fn pairwise<B: HostTensors>(
+    queries: Tensor<B, 2>,
+    rows: Tensor<B, 2>,
+    measure: Measure,
+    output: Output,
+) -> Result<Tensor<B, 2>> {
+    let ([nq, d], [n, _]) = (queries.dims(), rows.dims());
+    let device = queries.device();
+    let values = B::with_slice(queries, |queries| {
+        B::with_slice(rows, |rows| {
+            pairwise::pairwise((queries, rows), d, measure, output, Isa::detect())
+        })
+    })?;
+    let data = TensorData::new(values, [nq, n]);
+    Ok(Tensor::from_data(data, (&device, DType::F32)))
 }
 
 /// [`super::IvfBackend::list_scan`] by the CPU kernel.

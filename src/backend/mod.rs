@@ -21,8 +21,10 @@ mod fusion;
 mod host;
 #[cfg(feature = "ndarray")]
 mod ndarray;
+pub(crate) mod pairs;
 pub mod portable;
 
+pub use crate::metric::ScanMetric;
 use crate::{
     error::{Error, Result},
     metric::Metric,
@@ -33,6 +35,8 @@ use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
 pub use burn_ivf_kernels::list_scan::restrict::{ListOrder, Masks, ReadingOrder, Restriction};
 pub use burn_ivf_kernels::order::Slot;
+pub(crate) use burn_ivf_kernels::pairwise::reference as exact_pair;
+pub use burn_ivf_kernels::pairwise::{Measure, Output};
 pub(crate) use burn_ivf_kernels::rows::places;
 pub(crate) use burn_ivf_kernels::{
     mapped::Map,
@@ -108,6 +112,29 @@ pub trait IvfBackend: Backend {
     fn means(rows: Tensor<Self, 2>, groups: &Groups<'_>) -> Result<Vec<f32>> {
         let d = rows.dims()[1];
         Ok(portable::means(&Self::to_host(rows)?, d, groups))
+    }
+
+    /// `rows`, f32 `[n, d]`, each scaled to length 1 by the contract of the kernels' `unit` module:
+    /// what a row becomes depends on nothing but the row.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn unit_rows(rows: Tensor<Self, 2>) -> Result<Tensor<Self, 2>> {
+        portable::unit_rows(rows)
+    }
+
+    /// Every one of `queries`, f32 `[nq, d]`, against every one of `rows`, f32 `[n, d]`: distances
+    /// or keys, f32 `[nq, n]`, as [`Output`] says. A pair's value depends on nothing but the pair.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn pairwise(
+        queries: Tensor<Self, 2>,
+        rows: Tensor<Self, 2>,
+        measure: Measure,
+        output: Output,
+    ) -> Result<Tensor<Self, 2>> {
+        portable::pairwise(queries, rows, measure, output)
     }
 
     /// The `k` best rows of every query among the lists it probes.
@@ -414,7 +441,7 @@ pub fn list_numbers<B: Backend>(lists: Tensor<B, 2, Int>) -> Result<Vec<u32>> {
 #[derive(Debug, Clone)]
 pub struct Scan<'a, B: IvfBackend> {
     /// How vectors are compared.
-    pub metric: Metric,
+    pub metric: ScanMetric,
     /// Components of a vector.
     pub d: usize,
     /// Results per query, at least 1.
@@ -530,9 +557,8 @@ impl<B: Backend> Hits<B> {
     }
 
     /// Nothing found for any of `nq` queries.
-    pub fn padding(metric: Metric, nq: usize, k: usize, device: &B::Device) -> Self {
-        let best = burn_ivf_kernels::list_scan::Best::padding(metric, nq, k);
-        Self::from_host(best, k, device)
+    pub fn padding(metric: impl Into<Metric>, nq: usize, k: usize, device: &B::Device) -> Self {
+        Self::from_host(pairs::padding(metric.into(), nq, k), k, device)
     }
 }
 

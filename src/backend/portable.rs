@@ -14,8 +14,8 @@ use super::{
     Groups, Hits, IvfBackend, ListStore, Probing, RangeHits, Reads, RowIds, Scan, Slot,
     exact_distance, read, select_rows,
 };
-use crate::{error::Result, metric::Metric};
-use burn::tensor::{Int, Tensor, backend::Backend};
+use crate::{error::Result, metric::ScanMetric as Metric};
+use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use burn_ivf_kernels::{
     list_scan::{Best, Counts, Found, restrict::Allowed},
     means::add_rows,
@@ -26,6 +26,7 @@ use burn_ivf_kernels::{
 use rayon::prelude::*;
 
 mod lists;
+mod pairwise;
 mod ranking;
 #[cfg(test)]
 #[cfg(feature = "ndarray")]
@@ -33,6 +34,7 @@ mod tests;
 
 pub use lists::PortableLists;
 pub(in crate::backend) use lists::merge;
+pub use pairwise::pairwise;
 use ranking::{BlockScores, Intervals, block_scores};
 pub(crate) use ranking::{length, score_error};
 
@@ -84,6 +86,18 @@ pub fn means(rows: &[f32], d: usize, groups: &Groups<'_>) -> Vec<f32> {
             }
         });
     means
+}
+
+/// [`IvfBackend::unit_rows`]: read, scaled on the host, written.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn unit_rows<B: IvfBackend>(rows: Tensor<B, 2>) -> Result<Tensor<B, 2>> {
+    let (shape, device) = (rows.dims(), rows.device());
+    let mut values = B::to_host(rows)?;
+    burn_ivf_kernels::unit::unit_rows(&mut values, shape[1]);
+    let data = TensorData::new(values, shape);
+    Ok(Tensor::from_data(data, (&device, DType::F32)))
 }
 
 /// Half-open pieces of `0..n` of at most `size`.

@@ -62,6 +62,19 @@ macro_rules! host_backend {
             }))
         }
 
+        fn unit_rows(rows: Tensor<Self, 2>) -> Result<Tensor<Self, 2>> {
+            portable::unit_rows(rows)
+        }
+
+        fn pairwise(
+            queries: Tensor<Self, 2>,
+            rows: Tensor<Self, 2>,
+            measure: super::Measure,
+            output: super::Output,
+        ) -> Result<Tensor<Self, 2>> {
+            host::pairwise(queries, rows, measure, output)
+        }
+
         fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
             host::list_scan(scan, probing)
         }
@@ -112,6 +125,22 @@ macro_rules! forward_to_inner {
 
         fn means(rows: Tensor<Self, 2>, groups: &Groups<'_>) -> Result<Vec<f32>> {
             <Self::Inner as IvfBackend>::means(Self::lower(rows), groups)
+        }
+
+        fn unit_rows(rows: Tensor<Self, 2>) -> Result<Tensor<Self, 2>> {
+            let rows = <Self::Inner as IvfBackend>::unit_rows(Self::lower(rows))?;
+            Ok(Self::lift(rows))
+        }
+
+        fn pairwise(
+            queries: Tensor<Self, 2>,
+            rows: Tensor<Self, 2>,
+            measure: super::Measure,
+            output: super::Output,
+        ) -> Result<Tensor<Self, 2>> {
+            let (queries, rows) = (Self::lower(queries), Self::lower(rows));
+            let values = <Self::Inner as IvfBackend>::pairwise(queries, rows, measure, output)?;
+            Ok(Self::lift(values))
         }
 
         fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {

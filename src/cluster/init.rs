@@ -1,6 +1,6 @@
 //! Which points the first centroids are, and the subsample they are trained on.
 
-use crate::{backend::exact_distance, metric::Metric};
+use crate::{backend::exact_distance, metric::ScanMetric as Metric};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;

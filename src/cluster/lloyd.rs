@@ -71,7 +71,9 @@ pub(crate) fn train<E: IvfBackend>(
         d,
         nlist,
         metric,
-        spherical: params.spherical.unwrap_or(metric == Metric::InnerProduct),
+        spherical: params
+            .spherical
+            .unwrap_or(matches!(metric, Metric::InnerProduct | Metric::Cosine)),
         params,
         workspace,
     };

@@ -43,7 +43,7 @@ pub struct KMeansParams {
     pub max_points_per_centroid: usize,
     /// A warning is logged below this many training points per centroid: 39.
     pub min_points_per_centroid: usize,
-    /// Whether centroids are scaled to norm 1; `None`: for inner product only.
+    /// Whether centroids are scaled to norm 1; `None`: for inner product and cosine only.
     pub spherical: Option<bool>,
     /// How the first centroids are chosen.
     pub init: KMeansInit,

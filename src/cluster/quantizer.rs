@@ -3,9 +3,10 @@
 use crate::{
     backend::{
         Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, Restriction, RowIds, Scan,
+        pairs::Pairs,
     },
     error::Result,
-    metric::Metric,
+    metric::{Compare, Metric},
     plan::Order,
 };
 use burn::tensor::Tensor;
@@ -23,12 +24,25 @@ pub(crate) struct Quantizer<'a, E: IvfBackend> {
 impl<E: IvfBackend> Quantizer<'_, E> {
     /// The `nprobe` nearest centroids of every query, ties by smaller number.
     pub fn nearest(&self, queries: Tensor<E, 2>, nprobe: usize) -> Result<Hits<E>> {
+        let ids = RowIds::Places(self.nlist);
+        let metric = match self.metric.compare() {
+            Compare::Scan(metric) => metric,
+            Compare::Pairs(_) => {
+                let pairs = Pairs {
+                    metric: self.metric,
+                    k: nprobe,
+                    queries,
+                    workspace: self.workspace,
+                };
+                return pairs.one_list(self.store, ids);
+            }
+        };
         let scan = Scan {
-            metric: self.metric,
+            metric,
             d: self.d,
             k: nprobe,
             lists: self.store,
-            ids: RowIds::Places(self.nlist),
+            ids,
             queries,
             workspace: self.workspace,
             restriction: Restriction::default(),

@@ -6,7 +6,7 @@ use crate::{
     backend::{IvfBackend, SKIP, Scan, list_numbers, read},
     error::Result,
     lists::InvertedLists,
-    metric::Metric,
+    metric::{Metric, ScanMetric},
     params::{Limit, ResolvedParams},
     plan::{
         Order,
@@ -97,7 +97,7 @@ pub(crate) fn prune<E: IvfBackend>(
     let kth = read(hits.distances.slice([0..nq, scan.k - 1..scan.k]))?;
     let mut lists = list_numbers(probes.lists.clone())?;
     let distances = read(probes.distances.clone())?;
-    let lengths: Vec<f64> = if scan.metric == Metric::L2 {
+    let lengths: Vec<f64> = if scan.metric == ScanMetric::L2 {
         Vec::new()
     } else {
         let squares = (scan.queries.clone() * scan.queries.clone()).sum_dim(1);
@@ -115,7 +115,7 @@ pub(crate) fn prune<E: IvfBackend>(
             }
             let distance = f64::from(distance);
             let radius = balls.radii[*list as usize];
-            let cannot = if scan.metric == Metric::L2 {
+            let cannot = if scan.metric == ScanMetric::L2 {
                 let gap = (distance.max(0.0) * (1.0 - slack)).sqrt() - radius;
                 gap > 0.0 && gap * gap > kth * (1.0 + slack) + f64::from(f32::MIN_POSITIVE)
             } else {

@@ -11,7 +11,7 @@ use crate::{
         read, read_int,
     },
     error::Result,
-    metric::Metric,
+    metric::ScanMetric as Metric,
     plan::{MATRIX_COPIES, matrix_chunk},
 };
 use burn::tensor::{DType, Int, Tensor, TensorData};

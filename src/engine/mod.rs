@@ -13,7 +13,7 @@ mod reconstruct;
 pub(crate) use coarse::{Probes, probe};
 pub(crate) use limits::{balls, caps, prune};
 pub(crate) use range::{Range, join_ranges, range, shrink};
-pub(crate) use reconstruct::{rows_of_hits, vectors};
+pub(crate) use reconstruct::{distances_again, rows_of_hits, vectors};
 
 use crate::{
     backend::{Hits, IvfBackend, Probing, Reads, Scan, Slot},

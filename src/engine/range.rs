@@ -6,7 +6,7 @@ use crate::{
         Counts, IvfBackend, RangeHits, Reads, SKIP, Scan, labels_from, list_numbers, read, read_int,
     },
     error::Result,
-    metric::Metric,
+    metric::ScanMetric as Metric,
 };
 use burn::tensor::{DType, Tensor, TensorData};
 

@@ -10,14 +10,15 @@ use std::collections::HashMap;
 
 /// The row behind every label, row-major `[nq, k]`; [`Slot::NONE`] for -1.
 ///
-/// Where several rows share an id, the exact distance says which of them was found: those rows are
-/// compared once more, which gives the bits of the search. `distances` has those of all labels.
+/// Where several rows share an id, the distance says which of them was found: `compare` gives that of
+/// (query, row) pairs once more, and the row nearest to the one reported (of the same bits, where the
+/// search's own kernel compares) is taken. `distances` has those of all labels.
 pub(crate) fn rows_of_hits<E: IvfBackend>(
     lists: &InvertedLists<E>,
-    scan: &Scan<'_, E>,
+    k: usize,
     (distances, labels): (&[f32], &[i64]),
+    compare: impl FnOnce(&[u32], &[Slot]) -> Result<Vec<f32>>,
 ) -> Result<Vec<Slot>> {
-    let k = scan.k;
     let mut found = Vec::with_capacity(labels.len());
     // (query, id) → the rows of that id, each with its distance, while it is not taken.
     let mut shared: HashMap<(usize, i64), Vec<Slot>> = HashMap::new();
@@ -43,26 +44,42 @@ pub(crate) fn rows_of_hits<E: IvfBackend>(
             keys.push((query, id));
         }
     }
-    let again = Scan {
-        k: 1,
-        queries: select_rows(&scan.queries, &queries),
-        ..scan.clone()
-    };
-    let exact = read(E::rerank(&again, &candidates, 1)?.distances)?;
-    let mut left: HashMap<(usize, i64), Vec<(u32, Slot)>> = HashMap::new();
+    let exact = compare(&queries, &candidates)?;
+    let mut left: HashMap<(usize, i64), Vec<(f32, Slot)>> = HashMap::new();
     for ((key, row), distance) in keys.into_iter().zip(candidates).zip(exact) {
-        left.entry(key).or_default().push((distance.to_bits(), row));
+        left.entry(key).or_default().push((distance, row));
     }
     for (at, &id) in labels.iter().enumerate() {
         let Some(rows) = left.get_mut(&(at / k, id)) else {
             continue;
         };
-        let bits = distances[at].to_bits();
-        if let Some(which) = rows.iter().position(|&(distance, _)| distance == bits) {
+        let off = |distance: f32| {
+            if distance.to_bits() == distances[at].to_bits() {
+                0.0
+            } else {
+                (f64::from(distance) - f64::from(distances[at])).abs()
+            }
+        };
+        let nearest = (0..rows.len()).min_by(|&a, &b| off(rows[a].0).total_cmp(&off(rows[b].0)));
+        if let Some(which) = nearest {
             found[at] = rows.remove(which).1;
         }
     }
     Ok(found)
+}
+
+/// Distances of (query, row) pairs by the kernel that searches: `scan` with its queries.
+pub(crate) fn distances_again<E: IvfBackend>(
+    scan: &Scan<'_, E>,
+    queries: &[u32],
+    rows: &[Slot],
+) -> Result<Vec<f32>> {
+    let again = Scan {
+        k: 1,
+        queries: select_rows(&scan.queries, queries),
+        ..scan.clone()
+    };
+    read(E::rerank(&again, rows, 1)?.distances)
 }
 
 /// The vectors of rows, f32 `[rows.len(), d]`; NaN for [`Slot::NONE`].

@@ -52,7 +52,7 @@ impl<B: IvfBackend> IndexIvfFlatBuilder<B> {
         self
     }
 
-    /// How vectors are compared: L2 by default.
+    /// How vectors are compared: L2 by default; L2, inner product, cosine, L1 or Linf.
     #[must_use]
     pub fn metric(mut self, metric: Metric) -> Self {
         self.metric = metric;
@@ -111,7 +111,7 @@ impl<B: IvfBackend> IndexIvfFlatBuilder<B> {
     /// The untrained, empty index on `device`.
     ///
     /// # Errors
-    /// A dimension, nlist or nprobe of 0, another illegal value, or a storage the backend does not
+    /// A dimension, nlist or nprobe of 0, a metric that only a flat index has, another illegal value, or a storage the backend does not
     /// have.
     pub fn build(mut self, device: &B::Device) -> Result<IndexIvfFlat<B>> {
         if self.d == 0 {
@@ -127,6 +127,7 @@ impl<B: IvfBackend> IndexIvfFlatBuilder<B> {
             *nprobe = (*nprobe).min(nlist);
         }
         check_workspace(self.settings.workspace)?;
+        self.metric.check_ivf()?;
         self.settings.auto_rule.check()?;
         validate::storage::<B>(self.settings.storage, device)?;
         self.kmeans.check()?;

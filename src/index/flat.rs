@@ -2,16 +2,19 @@
 
 use super::{ivf_search::join, validate};
 use crate::{
-    backend::{Counters, Hits, IvfBackend, ListStore, Masks, Restriction, Scan, portable::pieces},
+    backend::{
+        Counters, Hits, IvfBackend, ListStore, Masks, Restriction, Scan, pairs::Pairs,
+        portable::pieces,
+    },
     engine,
     error::{Error, Result, illegal},
     lists::InvertedLists,
-    metric::Metric,
+    metric::{Compare, Metric},
     params::{DEFAULT_WORKSPACE, FlatMode, Limit, SearchParams, Storage, check_workspace},
     plan::{self, Order},
     result::{MemoryInfo, SearchResult, SearchStats},
 };
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 /// An index that compares every query with every vector (faiss `IndexFlat`).
 ///
@@ -42,14 +45,15 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// An empty index for vectors of `d` components on `device`.
     ///
     /// # Errors
-    /// [`Error::ZeroDimension`] when `d` is 0.
+    /// [`Error::ZeroDimension`] when `d` is 0, [`Error::IllegalValue`] for an illegal p of
+    /// [`Metric::Lp`].
     pub fn new(d: usize, metric: Metric, device: &B::Device) -> Result<Self> {
         if d == 0 {
             return Err(Error::ZeroDimension);
         }
         Ok(Self {
             d,
-            metric,
+            metric: metric.check()?,
             device: device.clone(),
             mode: FlatMode::Auto,
             auto_matrix_bytes_threshold: DEFAULT_WORKSPACE,
@@ -161,7 +165,7 @@ impl<B: IvfBackend> IndexFlat<B> {
     pub fn add_with_ids(&mut self, x: Tensor<B, 2>, ids: &[i64]) -> Result<()> {
         let rows = x.dims()[0];
         validate::ids::<B>(ids, rows, &self.device)?;
-        let x = validate::stored::<B>(x, self.d, &self.device, "vectors")?;
+        let x = validate::stored_for::<B>(self.metric, x, self.d, &self.device, "vectors")?;
         if rows == 0 {
             return Ok(());
         }
@@ -191,6 +195,7 @@ impl<B: IvfBackend> IndexFlat<B> {
         let before = Counters::now();
         let k = validate::k(queries.dims()[0], k)?;
         let queries = validate::vectors::<B>(queries, self.d, &self.device, "queries")?;
+        let queries = validate::prepared(self.metric, queries)?;
         let (nq, ntotal) = (queries.dims()[0], self.ntotal());
         let caps = B::capabilities(&self.device);
         let mut stats = SearchStats {
@@ -213,7 +218,10 @@ impl<B: IvfBackend> IndexFlat<B> {
             self.auto_matrix_bytes_threshold,
         );
         stats.reason = reason;
-        if chunked {
+        if let Compare::Pairs(_) = self.metric.compare() {
+            "pairs".clone_into(&mut stats.mode);
+            stats.reason = format!("metric {} compares every pair", self.metric);
+        } else if chunked {
             "chunked".clone_into(&mut stats.mode);
             stats.filter = self.lists.store().ranks_by();
             Order::ListMajor.name().clone_into(&mut stats.order);
@@ -226,7 +234,12 @@ impl<B: IvfBackend> IndexFlat<B> {
         for range in pieces(nq, at_once) {
             let masks = selection.map(|selection| self.lists.masks(selection, range.clone()));
             let queries = queries.clone().slice([range, 0..self.d]);
-            let scan = self.scan(queries, k, workspace, masks.as_ref());
+            if let Compare::Pairs(_) = self.metric.compare() {
+                parts.push(self.search_pairs(queries, k, workspace, masks.as_ref())?);
+                stats.query_chunks += 1;
+                continue;
+            }
+            let scan = self.scan(queries, k, workspace, masks.as_ref())?;
             let (hits, chunks) = if chunked {
                 (engine::exhaustive_chunked(&scan)?, 1)
             } else {
@@ -270,15 +283,18 @@ impl<B: IvfBackend> IndexFlat<B> {
     }
 
     /// The inputs of a scan of the one list.
+    ///
+    /// # Errors
+    /// A metric that no scan knows.
     pub(super) fn scan<'a>(
         &'a self,
         queries: Tensor<B::Inner, 2>,
         k: usize,
         workspace: usize,
         masks: Option<&'a Masks>,
-    ) -> Scan<'a, B::Inner> {
-        Scan {
-            metric: self.metric,
+    ) -> Result<Scan<'a, B::Inner>> {
+        Ok(Scan {
+            metric: self.metric.scanned()?,
             d: self.d,
             k,
             lists: self.lists.store(),
@@ -289,7 +305,34 @@ impl<B: IvfBackend> IndexFlat<B> {
                 masks,
                 ..Restriction::default()
             },
+        })
+    }
+
+    /// A search by a metric that compares every pair as it is, whatever the mode.
+    fn search_pairs(
+        &self,
+        queries: Tensor<B::Inner, 2>,
+        k: usize,
+        workspace: usize,
+        masks: Option<&Masks>,
+    ) -> Result<Hits<B::Inner>> {
+        let nq = queries.dims()[0];
+        let pairs = Pairs {
+            metric: self.metric,
+            k,
+            queries,
+            workspace,
+        };
+        let (store, ids) = (self.lists.store(), self.lists.ids());
+        if masks.is_none() {
+            return pairs.one_list(store, ids);
         }
+        let restriction = Restriction {
+            masks,
+            ..Restriction::default()
+        };
+        let all = Tensor::zeros([nq, 1], (&self.device, DType::I32));
+        pairs.lists(store, ids, all, restriction)
     }
 
     /// Removes all vectors and releases their memory; automatic ids start at 0 again.

@@ -114,7 +114,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// A trained, empty index around given centroids, `[nlist, d]`, with default settings.
     ///
     /// # Errors
-    /// No centroid, no component, NaN or infinite components.
+    /// No centroid, no component, NaN or infinite components, a metric that only a flat index has.
     pub fn from_centroids(centroids: Tensor<B, 2>, metric: Metric) -> Result<Self> {
         let [nlist, d] = centroids.dims();
         if d == 0 {
@@ -124,7 +124,8 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             return Err(Error::ZeroNlist);
         }
         let device = centroids.device();
-        let centroids = validate::stored::<B>(centroids, d, &device, "centroids")?;
+        let metric = metric.check_ivf()?;
+        let centroids = validate::stored_for::<B>(metric, centroids, d, &device, "centroids")?;
         let mut index = Self::untrained(
             d,
             Some(nlist),
@@ -295,6 +296,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             });
         }
         let x = validate::vectors::<B>(x, self.d, &self.device, "training vectors")?;
+        let x = validate::prepared(self.metric, x)?;
         let n = x.dims()[0];
         let nlist = self.nlist.unwrap_or_else(|| n.isqrt().clamp(1, 1024));
         let (centroids, report) =
@@ -372,7 +374,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 });
             }
         }
-        let x = validate::stored::<B>(x, self.d, &self.device, "vectors")?;
+        let x = validate::stored_for::<B>(self.metric, x, self.d, &self.device, "vectors")?;
         if rows == 0 {
             return Ok(());
         }
@@ -419,7 +421,8 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         Ok(self.list(l)?.lists.list_ids(l).to_vec())
     }
 
-    /// The vectors of list `l`, f32 `[size, d]`, in insertion order, bit for bit as added.
+    /// The vectors of list `l`, f32 `[size, d]`, in insertion order, bit for bit as added (scaled to
+    /// length 1 for [`Metric::Cosine`]).
     ///
     /// # Errors
     /// Not trained, or no such list.

@@ -3,11 +3,12 @@
 use super::{IndexIvfFlat, flat::lift, validate};
 use crate::{
     backend::{
-        Counters, Counts, Hits, IvfBackend, ListStore, Restriction, SKIP, Scan, exact_distance,
-        label_dtype, list_numbers, portable::pieces, read, read_int,
+        Counters, Counts, Hits, IvfBackend, ListStore, Restriction, SKIP, Scan, exact_pair,
+        label_dtype, list_numbers, pairs::Pairs, portable::pieces, read, read_int,
     },
     engine::{self, Probes},
     error::{Error, Result},
+    metric::{Compare, ScanMetric},
     params::{Limit, ResolvedParams, SearchParams},
     plan::{self, IvfProblem, Mode, SearchPlan},
     result::{SearchResult, SearchStats},
@@ -156,10 +157,8 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             selection.check(queries.dims()[0])?;
         }
         let params = params.resolve(&self.settings, nlist, self.metric)?;
-        Ok((
-            params,
-            validate::vectors::<B>(queries, self.d, &self.device, "queries")?,
-        ))
+        let queries = validate::vectors::<B>(queries, self.d, &self.device, "queries")?;
+        Ok((params, validate::prepared(self.metric, queries)?))
     }
 
     fn plan(&self, nq: usize, k: usize, params: &ResolvedParams) -> (Mode, SearchPlan) {
@@ -175,7 +174,19 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             host: caps.host,
             workspace: params.workspace,
         };
-        plan::ivf(&problem, params.mode, params.auto_rule)
+        let (mode, plan) = plan::ivf(&problem, params.mode, params.auto_rule);
+        match self.metric.compare() {
+            Compare::Scan(_) => (mode, plan),
+            Compare::Pairs(_) => {
+                let reason = format!("metric {} compares every pair", self.metric);
+                let plan = SearchPlan {
+                    mode: "pairs".to_owned(),
+                    reason,
+                    ..plan
+                };
+                (mode, plan)
+            }
+        }
     }
 
     /// Distances of queries to the centroids of lists given by the caller, for limits that go by
@@ -202,7 +213,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 SKIP => self.metric.padding(),
                 list => {
                     let (q, c) = (row(&queries, i / shape[1]), row(&centroids, list as usize));
-                    exact_distance(self.metric, &q, &c) as f32
+                    exact_pair(self.metric.measure(), &q, &c) as f32
                 }
             })
             .collect();
@@ -224,6 +235,12 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let lists = &self.trained()?.lists;
         let (nq, nprobe) = (queries.dims()[0], probes.lists.dims()[1]);
         let (mode, plan) = self.plan(nq, k, params);
+        let (pairs, scanned) = match self.metric.compare() {
+            Compare::Scan(metric) => (false, metric),
+            // Not asked for below.
+            Compare::Pairs(_) if !params.safe_pruning => (true, ScanMetric::L2),
+            Compare::Pairs(_) => (true, self.metric.scanned()?),
+        };
         let caps = engine::caps(self.metric, params, lists, &probes, k)?;
         let order = if caps.is_some() {
             let centroids = &self.trained()?.centroids;
@@ -249,7 +266,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 distances: part(probes.distances.clone(), nprobe),
             };
             let scan = Scan {
-                metric: self.metric,
+                metric: scanned,
                 d: self.d,
                 k,
                 lists: lists.store(),
@@ -266,6 +283,16 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 pruned += skipped;
             }
             let (mut hits, chunks) = match mode {
+                _ if pairs => {
+                    let pairs = Pairs {
+                        metric: self.metric,
+                        k,
+                        queries: scan.queries,
+                        workspace: params.workspace,
+                    };
+                    let read = probes.lists.clone();
+                    (pairs.lists(scan.lists, scan.ids, read, restriction)?, 1)
+                }
                 Mode::Csr => (engine::csr(&scan, probes.lists.clone(), plan.order)?, 1),
                 Mode::Matrix => engine::matrix(&scan, probes.lists.clone())?,
             };
@@ -287,10 +314,12 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             avg_group: plan.avg_group,
             auto_threshold: plan.auto_threshold,
             order: match mode {
+                _ if pairs => String::new(),
                 Mode::Csr => plan.order.name().to_owned(),
                 Mode::Matrix => String::new(),
             },
             filter: match mode {
+                _ if pairs => String::new(),
                 Mode::Csr => lists.store().ranks_by(),
                 Mode::Matrix => "f32 matrix product".to_owned(),
             },

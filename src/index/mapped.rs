@@ -167,6 +167,8 @@ impl<B: IvfBackend> MappedIndex<B> {
         if self.nlist() == 0 {
             return Err(Error::NotTrained);
         }
+        let queries = validate::prepared(metric, queries)?;
+        let metric = metric.scanned()?;
         let queries = B::Inner::to_host(queries)?;
         let scan = |lists: &[PlainList<'_>], k, probes: &[u32], nprobe| {
             let problem = PlainProblem {

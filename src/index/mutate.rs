@@ -6,10 +6,14 @@
 
 use super::{IndexFlat, IndexIvfFlat, flat::copy_rows, validate};
 use crate::{
-    backend::{IvfBackend, Restriction, Scan, Slot, label_dtype, list_numbers, read, select_rows},
+    backend::{
+        IvfBackend, ListStore, Restriction, Scan, Slot, exact_pair, label_dtype, list_numbers,
+        read, select_rows,
+    },
     engine,
     error::{Error, Result, illegal},
     lists::{InvertedLists, Kept},
+    metric::Compare,
     params::SearchParams,
     result::SearchResult,
     selector::IdSelector,
@@ -246,7 +250,7 @@ macro_rules! mutable {
             ) -> Result<usize> {
                 let lists = self.held()?;
                 validate::ids::<B>(ids, x.dims()[0], &self.device)?;
-                let mut x = validate::stored::<B>(x, self.d, &self.device, "vectors")?;
+                let mut x = validate::stored_for::<B>(self.metric, x, self.d, &self.device, "vectors")?;
                 if missing == Missing::Error {
                     lists.find(ids)?;
                 }
@@ -431,17 +435,36 @@ macro_rules! mutable {
                 } else {
                     let queries =
                         validate::vectors::<B>(queries, self.d, &self.device, "queries")?;
-                    let scan = Scan {
-                        metric: self.metric,
-                        d: self.d,
-                        k,
-                        lists: lists.store(),
-                        ids: lists.ids(),
-                        queries,
-                        workspace: self.workspace_limit(),
-                        restriction: Restriction::default(),
-                    };
-                    engine::rows_of_hits(lists, &scan, (&distances, &labels))?
+                    let queries = validate::prepared(self.metric, queries)?;
+                    let found = (&distances[..], &labels[..]);
+                    match self.metric.compare() {
+                        Compare::Scan(metric) => {
+                            let scan = Scan {
+                                metric,
+                                d: self.d,
+                                k,
+                                lists: lists.store(),
+                                ids: lists.ids(),
+                                queries,
+                                workspace: self.workspace_limit(),
+                                restriction: Restriction::default(),
+                            };
+                            engine::rows_of_hits(lists, k, found, |queries, rows| {
+                                engine::distances_again(&scan, queries, rows)
+                            })?
+                        }
+                        Compare::Pairs(measure) => {
+                            let q = read(queries)?;
+                            engine::rows_of_hits(lists, k, found, |queries, rows| {
+                                let x = read(lists.store().gather(rows)?)?;
+                                let row = |of: &[f32], i: usize| of[i * self.d..][..self.d].to_vec();
+                                let pair = |(i, &query): (usize, &u32)| {
+                                    exact_pair(measure, &row(&q, query as usize), &row(&x, i)) as f32
+                                };
+                                Ok(queries.iter().enumerate().map(pair).collect())
+                            })?
+                        }
+                    }
                 };
                 let vectors = engine::vectors(lists, &rows, self.d, &self.device)?;
                 Ok(B::lift(vectors.reshape([nq, k, self.d])))

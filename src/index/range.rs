@@ -100,6 +100,8 @@ impl<B: IvfBackend> IndexFlat<B> {
         let before = Counters::now();
         let limit = limit(self.metric(), radius, params.bound)?;
         let queries = validate::vectors::<B>(queries, self.d(), &self.device(), "queries")?;
+        let queries = validate::prepared(self.metric(), queries)?;
+        self.metric().scanned()?;
         let nq = queries.dims()[0];
         let lists = self.lists();
         let mut wanted = engine::Range {
@@ -115,7 +117,7 @@ impl<B: IvfBackend> IndexFlat<B> {
             for range in pieces(nq, at_once) {
                 let masks = selection.map(|selection| lists.masks(selection, range.clone()));
                 let queries = queries.clone().slice([range, 0..self.d()]);
-                let scan = self.scan(queries, 1, workspace, masks.as_ref());
+                let scan = self.scan(queries, 1, workspace, masks.as_ref())?;
                 parts.push(engine::range(&scan, None, wanted)?);
                 draw_in(&scan, &mut parts, most, &mut wanted, &mut radius)?;
             }
@@ -210,6 +212,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         most: Option<usize>,
     ) -> Result<Shrunk<B>> {
         let before = Counters::now();
+        let metric = self.metric.scanned()?;
         let trained = self.trained()?;
         let lists = &trained.lists;
         let mut search = params.search.clone();
@@ -246,7 +249,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                     distances: all.distances.clone().slice([range.clone(), 0..nprobe]),
                 };
                 let scan = Scan {
-                    metric: self.metric,
+                    metric,
                     d: self.d,
                     k: 1,
                     lists: lists.store(),

@@ -4,6 +4,7 @@ use crate::{
     backend::{IvfBackend, label_dtype},
     cluster::check_finite,
     error::{Error, Result},
+    metric::Metric,
     params::Storage,
 };
 use burn::tensor::{DType, Tensor};
@@ -53,6 +54,38 @@ pub(super) fn stored<B: IvfBackend>(
         check_finite(&B::Inner::to_host(x.clone())?, d, what)?;
     }
     Ok(x)
+}
+
+/// [`stored`] vectors, prepared for `metric`: scaled to length 1 for cosine; NaN is legal where the
+/// metric says so.
+pub(super) fn stored_for<B: IvfBackend>(
+    metric: Metric,
+    x: Tensor<B, 2>,
+    d: usize,
+    device: &B::Device,
+    what: &'static str,
+) -> Result<Tensor<B::Inner, 2>> {
+    if !metric.accepts_nan() {
+        return prepared(metric, stored::<B>(x, d, device, what)?);
+    }
+    let x = vectors::<B>(x, d, device, what)?;
+    if x.dims()[0] > 0 && !B::Inner::all_finite(x.clone())? {
+        let mut host = B::Inner::to_host(x.clone())?;
+        host.iter_mut()
+            .filter(|v| v.is_nan())
+            .for_each(|v| *v = 0.0);
+        check_finite(&host, d, what)?;
+    }
+    Ok(x)
+}
+
+/// Vectors as `metric` compares them: scaled to length 1 for cosine.
+pub(super) fn prepared<E: IvfBackend>(metric: Metric, x: Tensor<E, 2>) -> Result<Tensor<E, 2>> {
+    if metric == Metric::Cosine && x.dims()[0] > 0 {
+        E::unit_rows(x)
+    } else {
+        Ok(x)
+    }
 }
 
 /// One id per row, none of them -1, all of them representable on the device.

@@ -234,8 +234,8 @@ impl SearchParams {
         }
         let profile = self.profile.unwrap_or_default();
         let near_first = match metric {
-            Metric::L2 => ListOrdering::ResidualNorm,
-            Metric::InnerProduct => ListOrdering::Projection,
+            Metric::InnerProduct | Metric::Cosine => ListOrdering::Projection,
+            _ => ListOrdering::ResidualNorm,
         };
         let (limit, ordering) = match profile.budget() {
             None => (Limit::Unlimited, ListOrdering::Insertion),

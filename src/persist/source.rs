@@ -80,7 +80,7 @@ impl Source<BufReader<File>> {
             reader: BufReader::new(file),
             path: name,
             at: 0,
-            len: plain.then_some(len),
+            len: len.filter(|_| plain),
             seek: plain.then_some(seek),
             lost: false,
         })

@@ -4,16 +4,17 @@
 //! A case that is written but not listed here fails the test target `layers`.
 
 pub mod agreement;
-#[cfg(feature = "autodiff")]
 pub mod differentiable;
 pub mod faiss;
 pub mod flat;
 pub mod hostile;
 pub mod ids;
 pub mod ivf;
+pub mod knn;
 pub mod learning;
 pub mod limits;
 pub mod lists;
+pub mod metrics;
 pub mod mutation;
 pub mod mutation_model;
 pub mod numbers;
@@ -156,6 +157,13 @@ macro_rules! mount {
             cases!(saving:
                 h1_ivf_round_trip, h1_flat_round_trip, h8_untrained, h10_goes_on, small_ones,
                 kinds_and_streams,
+            );
+            cases!(metrics:
+                a17_table, j2_matrix_sorted_is_search, ties_and_pieces, broken_components,
+                cosine_everywhere, l1_linf_on_ivf,
+            );
+            cases!(knn:
+                j1_knn_is_flat_search, edges, accumulator_is_knn_of_all, j3_strided_inputs, kmeans,
             );
             cases!(agreement:
                 modes_and_limits_are_bit_equal, few_probes_are_bit_equal, limits_have_effect,

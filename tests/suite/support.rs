@@ -222,10 +222,9 @@ impl Answer {
 
 /// The distance of a missing result.
 pub fn padding(metric: Metric) -> f32 {
-    if metric == Metric::L2 {
-        f32::INFINITY
-    } else {
-        f32::NEG_INFINITY
+    match metric {
+        Metric::InnerProduct | Metric::Cosine | Metric::Jaccard => f32::NEG_INFINITY,
+        _ => f32::INFINITY,
     }
 }
 

@@ -191,14 +191,15 @@ impl Rows {
         grow(&mut self.norms, panels * PANEL);
     }
 
-    /// Appends one vector of `d` finite components.
+    /// Appends one vector of `d` finite components; NaN is legal in a list that no scan reads, only
+    /// [`copy_row`](Self::copy_row).
     ///
     /// # Panics
     /// When `row` does not have `d` components, or the list holds 2³² - 2 rows already.
     pub fn push(&mut self, row: &[f32]) {
         assert_eq!(row.len(), self.d, "a row must have d components");
         assert!(self.len < u32::MAX as usize - 1, "a list is full");
-        debug_assert!(row.iter().all(|v| v.is_finite()), "rows are finite");
+        debug_assert!(row.iter().all(|v| !v.is_infinite()), "rows are finite");
         Isa::detect().run(Push { rows: self, row });
     }
 

@@ -11,8 +11,10 @@ use burn_ivf_kernels::{
         scan_on, scan_restricted_on, within_on,
     },
     means::means_on,
+    pairwise::{self, Measure, pairwise_on},
     rows::device::{Added, DeviceLists, Element},
     select_k::{Labels, Output, Source, select_on},
+    unit::unit_rows_on,
 };
 use cubecl::{Runtime, client::ComputeClient, future::block_on, server::Handle};
 use std::sync::Arc;
@@ -34,6 +36,7 @@ pub fn run<T: Target>(device: Architecture) -> Client<T> {
     cases.lists();
     cases.selections();
     cases.grouping();
+    cases.pairs();
     block_on(client.sync()).unwrap();
     client
 }
@@ -275,6 +278,48 @@ impl<T: Target> Cases<T> {
                 select_on(&self.gpu, source, (WIDE, WIDE), k, output, &ids(2)).unwrap();
             }
         }
+    }
+
+    /// Every measure as distances and keys; vectors of length 1.
+    fn pairs(&self) {
+        let buffer = &self.buffer();
+        let measures = [
+            Measure::L2,
+            Measure::InnerProduct,
+            Measure::L1,
+            Measure::Linf,
+            Measure::Lp(3.0),
+            Measure::Lp(0.5),
+            Measure::Canberra,
+            Measure::BrayCurtis,
+            Measure::JensenShannon,
+            Measure::Jaccard,
+            Measure::NanEuclidean,
+            Measure::Gower,
+        ];
+        for measure in measures {
+            for output in [pairwise::Output::Distances, pairwise::Output::Keys] {
+                self.say(&format!("pairs {measure:?} {output:?}"));
+                let sizes = (100, 200, 30);
+                pairwise_on(&self.gpu, (buffer, buffer), sizes, measure, output).unwrap();
+            }
+        }
+        // 64-bit indices; cubes of 64 units.
+        self.say("pairs wide");
+        let keys = pairwise::Output::Keys;
+        let sizes = (WIDE, WIDE, 30);
+        pairwise_on(&self.gpu, (buffer, buffer), sizes, Measure::L1, keys).unwrap();
+        self.say("pairs by 64 units");
+        let facts = Facts {
+            units: 64,
+            ..self.gpu.facts()
+        };
+        let small = Gpu::with(self.gpu.client(), facts);
+        pairwise_on(&small, (buffer, buffer), (9, 9, 9), Measure::L1, keys).unwrap();
+        self.say("unit rows");
+        unit_rows_on(&self.gpu, buffer, (10, 100)).unwrap();
+        self.say("unit rows wide");
+        unit_rows_on(&self.gpu, buffer, (MANY, 4096)).unwrap();
     }
 
     fn grouping(&self) {

@@ -4,7 +4,7 @@ use super::ROUNDOFF;
 use crate::{
     backend::{IvfBackend, Slot, read},
     error::Result,
-    metric::Metric,
+    metric::ScanMetric as Metric,
 };
 use burn::tensor::Tensor;
 use burn_ivf_kernels::order::Candidate;

@@ -9,7 +9,7 @@ use crate::{
         Counts, Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, RowIds, Scan, Slot,
         host::HostLists, read, read_int,
     },
-    metric::Metric,
+    metric::ScanMetric as Metric,
     params::Storage,
     plan::Order,
 };

@@ -71,10 +71,37 @@ pub(super) fn expect_kind(found: u32, expected: Kind) -> Result<()> {
     })
 }
 
-fn metric_code(metric: Metric) -> u32 {
+/// The number of a metric, and its argument.
+fn metric_code(metric: Metric) -> (u32, f32) {
     match metric {
-        Metric::L2 => 0,
-        Metric::InnerProduct => 1,
+        Metric::L2 => (0, 0.0),
+        Metric::InnerProduct => (1, 0.0),
+        Metric::Cosine => (2, 0.0),
+        Metric::L1 => (3, 0.0),
+        Metric::Linf => (4, 0.0),
+        Metric::Lp(p) => (5, p),
+        Metric::Canberra => (6, 0.0),
+        Metric::BrayCurtis => (7, 0.0),
+        Metric::JensenShannon => (8, 0.0),
+        Metric::Jaccard => (9, 0.0),
+        Metric::NanEuclidean => (10, 0.0),
+        Metric::Gower => (11, 0.0),
+    }
+}
+
+/// The metric with these numbers.
+fn metric_of((code, argument): (u32, f32)) -> Result<Metric> {
+    let named = Metric::ALL
+        .into_iter()
+        .find(|&metric| metric_code(metric).0 == code);
+    match named {
+        Some(Metric::Lp(_)) => Metric::Lp(argument).check(),
+        Some(metric) => Ok(metric),
+        None => Err(Error::UnknownInFile {
+            what: "metric",
+            found: code.to_string(),
+            known: "0 (l2) to 11 (gower)",
+        }),
     }
 }
 
@@ -96,10 +123,12 @@ impl Info {
             bytes.extend((size as u64).to_le_bytes());
         }
         bytes.extend(self.next_id.to_le_bytes());
+        let (code, argument) = metric_code(self.metric);
         for word in [
-            metric_code(self.metric),
+            code,
             F32,
             u32::from(self.trained) * TRAINED,
+            argument.to_bits(),
         ] {
             bytes.extend(word.to_le_bytes());
         }
@@ -114,17 +143,8 @@ impl Info {
             let fits = usize::try_from(found).ok().filter(|&n| n <= limit);
             fits.ok_or_else(|| wrong(format!("{what} = {found}, the limit is {limit}")))
         };
-        let metric = match u32_at(bytes, 32) {
-            0 => Metric::L2,
-            1 => Metric::InnerProduct,
-            found => {
-                return Err(Error::UnknownInFile {
-                    what: "metric",
-                    found: found.to_string(),
-                    known: "0 (l2) and 1 (ip)",
-                });
-            }
-        };
+        let argument = u32_at(bytes, 44);
+        let metric = metric_of((u32_at(bytes, 32), f32::from_bits(argument)))?;
         let element = u32_at(bytes, 36);
         if element != F32 {
             return Err(Error::UnknownInFile {
@@ -138,7 +158,10 @@ impl Info {
             });
         }
         let flags = u32_at(bytes, 40);
-        if flags & !TRAINED != 0 || bytes[44..].iter().any(|&b| b != 0) {
+        if flags & !TRAINED != 0
+            || bytes[48..].iter().any(|&b| b != 0)
+            || metric_code(metric).1.to_bits() != argument
+        {
             return Err(wrong("reserved bytes are not zero".to_owned()));
         }
         let info = Self {
@@ -361,8 +384,10 @@ fn read_vectors<R: Read>(
 ) -> Result<()> {
     let bytes = info.bytes_of_rows(info.ntotal).unwrap_or(u64::MAX);
     let mut open = reader.open(VECTORS, Some(bytes), &KNOWN)?;
+    let nan = info.metric.accepts_nan();
     read_rows(reader, &mut open, (sizes, info.d), host, |rows, runs| {
-        if rows.iter().fold(true, |all, v| all & v.is_finite()) {
+        let legal = |v: &f32| v.is_finite() || (nan && v.is_nan());
+        if rows.iter().fold(true, |all, v| all & legal(v)) {
             store(rows, runs)
         } else {
             Err(corrupt(VECTORS.to_string(), "NaN or infinite components"))

@@ -1,0 +1,154 @@
+//! Every query against every row in Burn operations: element by element, then a fixed tree.
+
+use super::{pieces, tree_sum};
+use crate::{backend::IvfBackend, error::Result};
+use burn::tensor::{Bool, DType, Tensor};
+use burn_ivf_kernels::pairwise::{Measure, Output};
+
+/// Bytes of the differences of one block.
+const BLOCK_BYTES: usize = 16 << 20;
+
+/// [`IvfBackend::pairwise`]: differences of a block of pairs, `[pairs, d]`, summed by halves.
+///
+/// # Errors
+/// When the device cannot be read.
+pub fn pairwise<B: IvfBackend>(
+    queries: Tensor<B, 2>,
+    rows: Tensor<B, 2>,
+    measure: Measure,
+    output: Output,
+) -> Result<Tensor<B, 2>> {
+    let ([nq, d], [n, _]) = (queries.dims(), rows.dims());
+    let device = queries.device();
+    if nq == 0 || n == 0 {
+        return Ok(Tensor::zeros([nq, n], (&device, DType::F32)));
+    }
+    let pairs = (BLOCK_BYTES / (4 * d)).max(1);
+    let width = n.min(pairs);
+    let mut lines = Vec::new();
+    for queries_at in pieces(nq, (pairs / width).max(1)) {
+        let q = queries.clone().slice([queries_at, 0..d]);
+        let blocks = pieces(n, width)
+            .map(|at| block(q.clone(), rows.clone().slice([at, 0..d]), measure))
+            .collect();
+        lines.push(Tensor::cat(blocks, 1));
+    }
+    let values = Tensor::cat(lines, 0);
+    Ok(match output {
+        Output::Distances => values,
+        Output::Keys => {
+            let none = values.clone().is_nan();
+            let keys = if measure.larger_is_better() {
+                values.neg()
+            } else {
+                values
+            };
+            keys.clamp(f32::MIN, f32::MAX)
+                .mask_fill(none, f32::INFINITY)
+        }
+    })
+}
+
+/// The values of every pair of a block.
+fn block<B: IvfBackend>(q: Tensor<B, 2>, x: Tensor<B, 2>, measure: Measure) -> Tensor<B, 2> {
+    let ([nq, d], [n, _]) = (q.dims(), x.dims());
+    let q = q.reshape([nq, 1, d]).expand([nq, n, d]);
+    let x = x.reshape([1, n, d]).expand([nq, n, d]);
+    let (q, x) = (q.reshape([nq * n, d]), x.reshape([nq * n, d]));
+    // 0 where every component is legal, else NaN.
+    let legal = |v: &Tensor<B, 2>| {
+        let v = if measure.accepts_nan() {
+            v.clone().mask_fill(v.clone().is_nan(), 0.0)
+        } else {
+            v.clone()
+        };
+        tree_sum(v.clone() - v)
+    };
+    let broken = legal(&q) + legal(&x);
+    (value(q, x, measure) + broken).reshape([nq, n])
+}
+
+/// The values of pairs of rows of `q` and `x`, both `[pairs, d]`.
+fn value<B: IvfBackend>(q: Tensor<B, 2>, x: Tensor<B, 2>, measure: Measure) -> Tensor<B, 1> {
+    let d = q.dims()[1];
+    let near = (x.clone() - q.clone()).abs();
+    match measure {
+        Measure::L2 => tree_sum(near.clone() * near),
+        Measure::InnerProduct => tree_sum(x * q),
+        Measure::L1 => tree_sum(near),
+        Measure::Linf => {
+            let pairs = near.dims()[0];
+            near.max_dim(1).reshape([pairs])
+        }
+        Measure::Lp(p) => tree_sum(power(near, p)),
+        Measure::Canberra => {
+            let sizes = (q.abs() + x.abs()).clamp_min(f32::MIN_POSITIVE);
+            tree_sum(near / sizes)
+        }
+        Measure::BrayCurtis => over(tree_sum(near), tree_sum((x + q).abs()), 0.0),
+        Measure::JensenShannon => {
+            let m = (q.clone() + x.clone()) * 0.5;
+            tree_sum(entropy(q, m.clone()) + entropy(x, m)) * 0.5
+        }
+        Measure::Jaccard => {
+            let low = q.clone().min_pair(x.clone());
+            over(tree_sum(low), tree_sum(q.max_pair(x)), 1.0)
+        }
+        Measure::NanEuclidean => {
+            let absent = near.clone().is_nan();
+            let present = tree_sum(absent.clone().bool_not().float());
+            let near = near.mask_fill(absent, 0.0);
+            tree_sum(near.clone() * near) * d as f32 / present
+        }
+        Measure::Gower => {
+            let absent = near.clone().is_nan();
+            let present = tree_sum(absent.clone().bool_not().float());
+            let number = |v: &Tensor<B, 2>| {
+                let high = v.clone().lower_equal_elem(1.0);
+                v.clone().greater_equal_elem(0.0).bool_and(high)
+            };
+            let category = |v: &Tensor<B, 2>| v.clone().lower_elem(0.0);
+            let both: Tensor<B, 2, Bool> = category(&q).bool_and(category(&x));
+            let numbers = number(&q).bool_and(number(&x));
+            let differ = q.not_equal(x).float();
+            let mixed = both
+                .clone()
+                .bool_or(numbers)
+                .bool_or(absent.clone())
+                .bool_not();
+            let terms = near
+                .mask_where(both, differ)
+                .mask_fill(mixed, f32::NAN)
+                .mask_fill(absent, 0.0);
+            tree_sum(terms) / present
+        }
+    }
+}
+
+/// `near` to the power of p: by multiplication where p is a small whole number.
+fn power<B: IvfBackend>(near: Tensor<B, 2>, p: f32) -> Tensor<B, 2> {
+    if p.fract() == 0.0 && p <= 16.0 {
+        let factors = (1..p as u32).map(|_| near.clone());
+        return factors.fold(near.clone(), |power, near| power * near);
+    }
+    // 0 to any power is 0, whatever the device's logarithm of 0 is.
+    let zero = near.clone().equal_elem(0.0);
+    near.powf_scalar(p).mask_fill(zero, 0.0)
+}
+
+/// `v ln(v / m)`: 0 for 0, NaN below.
+fn entropy<B: IvfBackend>(v: Tensor<B, 2>, m: Tensor<B, 2>) -> Tensor<B, 2> {
+    let zero = v.clone().equal_elem(0.0);
+    let below = v.clone().lower_elem(0.0);
+    let term = v.clone() * (v / m).log();
+    term.mask_fill(zero, 0.0).mask_fill(below, f32::NAN)
+}
+
+/// `a / b`, or `zero` for 0 / 0.
+fn over<B: IvfBackend>(a: Tensor<B, 1>, b: Tensor<B, 1>, zero: f32) -> Tensor<B, 1> {
+    let nothing = a
+        .clone()
+        .equal_elem(0.0)
+        .bool_and(b.clone().equal_elem(0.0));
+    (a / b).mask_fill(nothing, zero)
+}

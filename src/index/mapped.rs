@@ -3,8 +3,9 @@
 use super::{IndexFlat, IndexIvfFlat, flat::lift, validate};
 use crate::{
     backend::{Hits, Isa, IvfBackend, PlainList, PlainProblem, label_dtype, scan_plain},
-    error::{Error, Result},
+    error::{Error, Result, illegal},
     metric::Metric,
+    params::Limit,
     persist::{FlatSettings, IvfFileSettings, Mapped},
     result::{SearchResult, SearchStats},
 };
@@ -75,12 +76,23 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// ```
     ///
     /// # Errors
-    /// Those of [`load`](Self::load) but for ids and vectors.
+    /// Those of [`load`](Self::load) but for ids and vectors; [`Error::IllegalValue`] when the index
+    /// was saved with a [`Limit`], since a mapped one reads whole lists.
     pub fn load_mmap(path: impl AsRef<Path>, device: &B::Device) -> Result<MappedIndex<B>> {
         let mapped = Mapped::<IvfFileSettings>::open(path.as_ref())?;
         let search = &mapped.index.settings.search;
         if search.nprobe == Some(0) {
             return Err(Error::ZeroNprobe);
+        }
+        if let Some(limit) = search.limit
+            && limit != Limit::Unlimited
+        {
+            let expected = "unlimited: a mapped index reads whole lists; load() it instead";
+            return Err(illegal(
+                "the limit in the file",
+                format!("{limit:?}"),
+                expected,
+            ));
         }
         let nlist = mapped.index.starts.len().saturating_sub(1);
         let nprobe = search.nprobe_or_default(nlist);

@@ -6,7 +6,7 @@ use crate::{
     cluster::KMeansParams,
     error::{Error, Result, illegal},
     lists::InvertedLists,
-    params::{Storage, check_workspace},
+    params::{SearchParams, Storage},
     persist::{self, FlatSettings, IvfFileSettings, Loaded, Saved},
 };
 use burn::tensor::{DType, Tensor, TensorData};
@@ -171,8 +171,6 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             ..kmeans
         };
         kmeans.check()?;
-        check_workspace(search.workspace)?;
-        search.auto_rule.check()?;
         let lists = loaded.lists.as_ref().map(InvertedLists::nlist);
         if let (Some(asked), Some(found)) = (nlist, lists)
             && asked != found
@@ -185,6 +183,9 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             (Some(nlist), Some(nprobe)) => search.nprobe = Some(nprobe.min(nlist)),
             _ => {}
         }
+        // Whatever a search would refuse is refused now.
+        let lists_at_least = nlist.or(lists).unwrap_or(1);
+        SearchParams::default().resolve(&search, lists_at_least, loaded.metric)?;
         if !B::capabilities(device).host {
             search.storage = Storage::Auto;
         }

@@ -65,11 +65,6 @@ impl Source<BufReader<File>> {
     pub fn open(path: &Path) -> Result<Self> {
         let (file, len) = open(path)?;
         let name = path.display().to_string();
-        // Anything but a plain file (a pipe, a device) is a stream.
-        let plain = file
-            .metadata()
-            .map_err(|error| io_error("reading", &name, &error))?
-            .is_file();
         // A short way leaves what is buffered.
         let seek: fn(&mut BufReader<File>, SeekFrom) -> std::io::Result<()> = |reader, to| match to
         {
@@ -80,8 +75,9 @@ impl Source<BufReader<File>> {
             reader: BufReader::new(file),
             path: name,
             at: 0,
-            len: len.filter(|_| plain),
-            seek: plain.then_some(seek),
+            len,
+            // Anything but a plain file (a pipe, a device) is a stream.
+            seek: len.map(|_| seek),
             lost: false,
         })
     }

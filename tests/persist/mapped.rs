@@ -101,6 +101,12 @@ fn damage_is_found_by_verify() {
     assert!(matches!(open(&path), Err(Error::NotAnIndex { .. })));
     ivf(30, 4, 2, 1).save(&path).unwrap();
     assert!(matches!(open(&path), Err(Error::WrongKind { .. })));
+    // a limit is refused rather than passed over
+    let mut limited = ivf(30, 4, 2, 1);
+    limited.set_max_codes(5);
+    limited.save(&path).unwrap();
+    let refused = IndexIvfFlat::<B>::load_mmap(&path, &Default::default()).map(drop);
+    assert!(matches!(refused, Err(Error::IllegalValue { .. })));
     // an untrained index can be opened, not searched
     let untrained = IndexIvfFlat::<B>::builder(4)
         .build(&Default::default())

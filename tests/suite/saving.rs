@@ -4,7 +4,7 @@ use super::support::{Answer, Rows, normal};
 use burn::tensor::Tensor;
 use burn_ivf::{
     AutoRule, Error, FlatMode, IndexFlat, IndexIvfFlat, IvfBackend, KMeansInit, KMeansParams,
-    Metric, SearchMode,
+    ListOrdering, Metric, SearchMode,
 };
 
 /// An index as bytes.
@@ -41,6 +41,13 @@ fn trained<B: IvfBackend>(device: &B::Device, metric: Metric) -> (IndexIvfFlat<B
         })
         .build(device)
         .unwrap();
+    index.set_max_codes(150);
+    index.set_safe_pruning(true);
+    let ordering = match metric {
+        Metric::L2 => ListOrdering::ResidualNorm,
+        Metric::InnerProduct => ListOrdering::Projection,
+    };
+    index.set_list_ordering(ordering).unwrap();
     index.train(base.on(device)).unwrap();
     index.add_with_ids(base.on(device), &wide_ids(700)).unwrap();
     (index, base)
@@ -60,6 +67,7 @@ pub fn h1_ivf_round_trip<B: IvfBackend>(device: &B::Device) {
         assert_eq!(loaded.mode(), SearchMode::Csr);
         assert_eq!(loaded.auto_rule(), index.auto_rule());
         assert_eq!(loaded.workspace_limit(), 123_456_789);
+        assert_eq!(loaded.limit(), index.limit());
         assert_eq!(loaded.list_sizes(), index.list_sizes());
         for l in 0..9 {
             assert_eq!(loaded.list_ids(l).unwrap(), index.list_ids(l).unwrap());

@@ -206,7 +206,7 @@ fn both_ways(faiss: &mut Faiss, set: &Set, nlist: usize, nprobe: usize) {
     let (theirs, again) = (set.folder.join("theirs"), set.folder.join("again"));
     let k = 10;
     let params = SearchParams::exact().with_nprobe(nprobe);
-    for (first_id, map) in [(0, DirectMap::Array), (1 << 33, DirectMap::None)] {
+    for (first_id, map) in [(0, DirectMap::Array), (1_i64 << 33, DirectMap::None)] {
         faiss.must(&json!({
             "do": "build", "base": set.base_file, "metric": set.metric_name(), "nlist": nlist,
             "first_id": first_id, "map": map.to_string(), "out": theirs,
@@ -237,7 +237,7 @@ fn both_ways(faiss: &mut Faiss, set: &Set, nlist: usize, nprobe: usize) {
     let found = faiss.search(&again, set, k, Some(nprobe));
     assert_same_ids(&ours, &found, "IVFFlat of ours");
 
-    for first_id in [0, 1 << 33] {
+    for first_id in [0, 1_i64 << 33] {
         faiss.must(&json!({
             "do": "build", "base": set.base_file, "metric": set.metric_name(),
             "first_id": first_id, "out": theirs,

@@ -196,7 +196,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// not from 0 to ntotal - 1.
     pub fn write_faiss_with(&self, path: impl AsRef<Path>, options: &FaissOptions) -> Result<()> {
         self.with_content(|content| {
-            to_file(path.as_ref(), |sink| write_ivf(sink, content, options))
+            to_file(path.as_ref(), |sink| write_ivf(sink, content, *options))
         })
     }
 
@@ -207,7 +207,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     pub fn write_faiss_to(&self, writer: impl Write, options: &FaissOptions) -> Result<()> {
         self.with_content(|content| {
             let sink = &mut Sink::new(writer, "the stream");
-            write_ivf(sink, content, options)?;
+            write_ivf(sink, content, *options)?;
             sink.flush()
         })
     }

@@ -90,13 +90,7 @@ impl<E: IvfBackend> InvertedLists<E> {
         runs: &[Run],
         device: &E::Device,
     ) -> Result<()> {
-        let limit = u32::MAX as usize - 1;
-        if self.ntotal + ids.len() > limit {
-            return Err(Error::TooLarge {
-                rows: self.ntotal + ids.len(),
-                limit,
-            });
-        }
+        self.check_room(ids.len())?;
         let mut from = ids;
         for run in runs {
             let (own, rest) = from.split_at(run.rows);
@@ -114,6 +108,10 @@ impl<E: IvfBackend> InvertedLists<E> {
             }
             return Err(error);
         }
+        for run in runs {
+            self.changed(run.list as usize);
+        }
+        self.map.take();
         self.ntotal += ids.len();
         if let Some(&max) = ids.iter().max() {
             self.next_id = self.next_id.max(max.saturating_add(1));

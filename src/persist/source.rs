@@ -200,7 +200,9 @@ impl<R: Read> Source<R> {
         }
         self.at += bytes.len() as u64;
         if cfg!(target_endian = "big") {
-            out.iter_mut().for_each(|value| *value = T::from_le(*value));
+            for value in out.iter_mut() {
+                *value = T::from_le(*value);
+            }
         }
         Ok(())
     }

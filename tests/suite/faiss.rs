@@ -114,6 +114,7 @@ pub fn g3_g4_h5_direct_maps<B: IvfBackend>(device: &B::Device) {
         ];
         assert_eq!(content(&index), plain);
         assert_eq!(written(&index, map), bytes(name));
+        assert_eq!(floats(index.reconstruct(id).unwrap()), [1.0, 2.0]);
         // automatic ids go on after the largest
         index.add(Rows::of(&[&[9.0, 0.0]]).on(device)).unwrap();
         assert_eq!(index.list_ids(1).unwrap(), [id + 1]);
@@ -279,6 +280,9 @@ pub fn other_types_are_refused_by_name<B: IvfBackend>(device: &B::Device) {
     }
     let mut missing = bytes("g1");
     let at = missing.windows(4).position(|four| four == b"ilar").unwrap();
+    missing[at..at + 4].copy_from_slice(b"il00");
+    let error = refused(IndexIvfFlat::<B>::read_faiss_from(&missing[..], device));
+    named(error, &["il00"]);
     missing[at..at + 4].copy_from_slice(b"ilod");
     let error = refused(IndexIvfFlat::<B>::read_faiss_from(&missing[..], device));
     named(error, &["ilod"]);

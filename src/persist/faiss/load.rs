@@ -138,15 +138,17 @@ impl<E: IvfBackend> Load<E> {
         let count_bytes = if ids == Ids::AfterCount { 8 } else { 0 };
         for start in (0..n).step_by(self.piece) {
             let end = n.min(start + self.piece);
-            if ids == Ids::Counted {
-                self.ids.extend(start as i64..end as i64);
-            } else {
+            if ids != Ids::Counted {
                 let vectors = (n - start) as u64 * row_bytes;
                 source.ahead(vectors + count_bytes + 8 * start as u64, |source| {
                     source.append("ids", end - start, &mut self.ids)
                 })?;
             }
             self.vectors(source, end - start, centroid)?;
+            if ids == Ids::Counted {
+                // After the vectors, so that a stream has shown that there are any.
+                self.ids.extend(start as i64..end as i64);
+            }
             self.run(l, start, end - start);
             self.flush()?;
         }

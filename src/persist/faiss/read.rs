@@ -109,7 +109,7 @@ pub(crate) fn read_ivf<E: IvfBackend, R: Read>(
     } else {
         scalar_quantizer(source, letters, header.d)?
     };
-    let sizes = list_sizes(source, nlist, header.d * code.size())?;
+    let sizes = list_sizes(source, &header, nlist, header.d * code.size())?;
     let rows = sizes
         .iter()
         .fold(0, |sum: usize, (_, n)| sum.saturating_add(*n));
@@ -268,17 +268,18 @@ fn scalar_quantizer<R: Read>(
 /// The lists that hold rows, with their numbers, by rising number.
 fn list_sizes<R: Read>(
     source: &mut Source<R>,
+    header: &Header,
     nlist: usize,
     code_size: usize,
 ) -> Result<Vec<(usize, usize)>> {
     let letters = read_fourcc(source)?;
-    if letters == NO_LISTS {
+    if letters == NO_LISTS && header.ntotal == 0 {
         return Ok(Vec::new());
     }
     if letters != LISTS {
         return Err(source.unsupported(
             &format!("inverted lists of type \"{}\"", letters.0.escape_ascii()),
-            "lists within the file (ilar) are; load a file with others by faiss and write it again",
+            "lists within the file (ilar) are; let faiss load the whole index and write it again",
         ));
     }
     let (lists, size): (u64, u64) = (source.number("lists")?, source.number("lists")?);

@@ -56,7 +56,7 @@ pub(crate) fn write_flat<E: IvfBackend, W: Write>(
 pub(crate) fn write_ivf<E: IvfBackend, W: Write>(
     sink: &mut Sink<W>,
     ivf: &IvfContent<'_, E>,
-    options: &FaissOptions,
+    options: FaissOptions,
 ) -> Result<()> {
     let IvfContent {
         d,

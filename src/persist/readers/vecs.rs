@@ -22,7 +22,7 @@ pub(super) fn layout<R: Read>(source: &mut Source<R>, element: Element) -> Resul
         prefixed: true,
     };
     let stride = layout.stride();
-    if len % stride != 0 {
+    if !len.is_multiple_of(stride) {
         source.go_to(0)?;
         return Err(find_ragged_row(source, &layout));
     }
@@ -105,7 +105,9 @@ pub(super) fn read<T: Number, R: Read>(
             }
             bytemuck::cast_slice_mut::<T, u8>(out).copy_from_slice(values);
             if cfg!(target_endian = "big") {
-                out.iter_mut().for_each(|value| *value = T::from_le(*value));
+                for value in out.iter_mut() {
+                    *value = T::from_le(*value);
+                }
             }
         }
     }

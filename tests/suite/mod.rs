@@ -4,15 +4,15 @@
 //! A case that is written but not listed here fails the test target `layers`.
 
 pub mod agreement;
-pub mod faiss;
 #[cfg(feature = "autodiff")]
 pub mod differentiable;
+pub mod faiss;
 pub mod flat;
 pub mod hostile;
 pub mod ids;
 pub mod ivf;
-pub mod limits;
 pub mod learning;
+pub mod limits;
 pub mod lists;
 pub mod mutation;
 pub mod mutation_model;

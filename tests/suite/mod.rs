@@ -4,6 +4,7 @@
 //! A case that is written but not listed here fails the test target `layers`.
 
 pub mod agreement;
+#[cfg(feature = "autodiff")]
 pub mod differentiable;
 pub mod faiss;
 pub mod flat;

@@ -41,7 +41,7 @@ impl<R: Runtime> DeviceLists<R> {
             pool = Some(self.close(&mut extents)?);
         }
         let placed = self.place(&extents)?;
-        let moves = self.moves_of_kept(&extents, keep);
+        let moves = self.moves_of_kept(&extents, keep, own);
         match &pool {
             Some(pool) => self.relocate(pool, &moves)?,
             None => self.shift(&moves)?,
@@ -56,20 +56,28 @@ impl<R: Runtime> DeviceLists<R> {
         Ok(())
     }
 
-    /// (from, to) of the rows that stay and lie elsewhere in `extents`.
-    fn moves_of_kept(&self, extents: &[Extent], keep: &[Option<Vec<u32>>]) -> (Vec<u32>, Vec<u32>) {
+    /// (from, to) of the rows that stay; `in_place`: of those that lie elsewhere in `extents`.
+    fn moves_of_kept(
+        &self,
+        extents: &[Extent],
+        keep: &[Option<Vec<u32>>],
+        in_place: bool,
+    ) -> (Vec<u32>, Vec<u32>) {
         let mut moves = (Vec::new(), Vec::new());
         let mut step = |from: usize, to: usize| {
             moves.0.push(from as u32);
             moves.1.push(to as u32);
         };
         for ((old, new), keep) in self.extents.iter().zip(extents).zip(keep) {
-            let stays = old.start == new.start;
             match keep {
-                None if stays => {}
+                None if in_place => {}
                 None => (0..old.len).for_each(|i| step(old.start + i, new.start + i)),
                 Some(keep) => {
-                    let first = if stays { first_clear(keep, old.len) } else { 0 };
+                    let first = if in_place {
+                        first_clear(keep, old.len)
+                    } else {
+                        0
+                    };
                     let kept = places(keep, old.len).skip(first);
                     kept.zip(first..)
                         .for_each(|(from, to)| step(old.start + from, new.start + to));

@@ -30,6 +30,7 @@
 //! | `cuda`, `rocm` | NVIDIA and AMD GPUs |
 //! | `autodiff` (default), `fusion` | indexes over `Autodiff<B>` and `Fusion<B>`; every GPU feature implies `fusion` |
 //! | `std` (default) | Burn's standard-library parts |
+//! | `cli` | the program `burn-ivf` (docs/cli.md) |
 //!
 //! # One answer
 //!
@@ -99,4 +100,8 @@ mod documents {
     struct Api;
     #[doc = include_str!("../docs/tuning.md")]
     struct Tuning;
+    #[doc = include_str!("../docs/guide.md")]
+    struct Guide;
+    #[doc = include_str!("../docs/faiss.md")]
+    struct Faiss;
 }

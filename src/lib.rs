@@ -31,6 +31,7 @@
 //! | `autodiff` (default), `fusion` | indexes over `Autodiff<B>` and `Fusion<B>`; every GPU feature implies `fusion` |
 //! | `train` | metrics for `burn-train`; the rest of [`train`] needs no feature |
 //! | `std` (default) | Burn's standard-library parts |
+//! | `cli` | the program `burn-ivf` (docs/cli.md) |
 //!
 //! # One answer
 //!
@@ -104,4 +105,8 @@ mod documents {
     #[cfg(all(doctest, feature = "autodiff"))]
     #[doc = include_str!("../docs/training.md")]
     struct Training;
+    #[doc = include_str!("../docs/guide.md")]
+    struct Guide;
+    #[doc = include_str!("../docs/faiss.md")]
+    struct Faiss;
 }

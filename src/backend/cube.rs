@@ -99,7 +99,7 @@ where
     }
 
     fn shrink_to_fit(&mut self, ids: RowIds<'_>) -> Result<()> {
-        let id = |list, slot| {
+        let id = |list: usize, slot: usize| {
             ids.id(Slot {
                 list: list as u32,
                 slot: slot as u32,

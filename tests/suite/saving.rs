@@ -45,7 +45,7 @@ fn trained<B: IvfBackend>(device: &B::Device, metric: Metric) -> (IndexIvfFlat<B
     index.set_safe_pruning(true);
     let ordering = match metric {
         Metric::L2 => ListOrdering::ResidualNorm,
-        Metric::InnerProduct => ListOrdering::Projection,
+        _ => ListOrdering::Projection,
     };
     index.set_list_ordering(ordering).unwrap();
     index.train(base.on(device)).unwrap();

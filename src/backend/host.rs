@@ -37,10 +37,11 @@ const SERIAL_ROWS: usize = 256;
 impl<B: HostTensors> ListStore<B> for HostLists {
     fn new(d: usize, nlist: usize, keep: Keep, _: &B::Device) -> Self {
         let layout = layout(d, keep);
+        // One empty list stands for all until they get rows of their own.
+        let empty = Arc::new(Rows::new(d, layout));
         Self {
             d,
-            // One empty list stands for all until they get rows of their own.
-            lists: vec![Arc::new(Rows::new(d, layout)); nlist],
+            lists: vec![empty; nlist],
         }
     }
 

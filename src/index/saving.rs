@@ -96,6 +96,8 @@ files!(
 );
 
 impl<B: IvfBackend> IndexFlat<B> {
+    // As the other index, whose centroids may have to be read.
+    #[allow(clippy::unnecessary_wraps)]
     fn parts(&self) -> Result<Saved<'_, FlatSettings, B::Inner>> {
         Ok(Saved {
             d: self.d,

@@ -351,7 +351,9 @@ impl<R: Read> Reader<R> {
             read.map_err(|e| failed(&e, &open.section.tag.to_string()))?;
             open.hash.update(bytes);
             if cfg!(target_endian = "big") {
-                fresh.iter_mut().for_each(|v| *v = v.swap());
+                for value in fresh {
+                    *value = value.swap();
+                }
             }
         }
         Ok(())

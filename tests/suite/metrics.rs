@@ -7,8 +7,8 @@ use super::support::{
 };
 use burn::tensor::{DType, Tensor};
 use burn_ivf::{
-    Error, IdSelector, IndexFlat, IndexIvfFlat, IvfBackend, Metric, SearchMode, SearchParams,
-    pairwise_distance,
+    Error, IdSelector, IndexFlat, IndexIvfFlat, IvfBackend, Metric, Missing, SearchMode,
+    SearchParams, pairwise_distance,
 };
 
 /// A metric in f64 by its definition; NaN where it has no value.
@@ -431,6 +431,24 @@ pub fn l1_linf_on_ivf<B: IvfBackend>(device: &B::Device) {
         let params = probing(7, SearchMode::Auto).with_max_codes(1);
         search_ivf(&index, &queries, 11, &params).assert_same(&one, "the first list only");
         assert!(index.range_search(queries.on(device), 1.0).is_err());
+        // Replaced rows, and vectors of hits whose ids are shared.
+        let same = index.update_vectors(&[5], base.range(6..7).on(device), Missing::Error);
+        assert_eq!(same.unwrap(), 1);
+        index
+            .add_with_ids(base.range(9..10).on(device), &[5])
+            .unwrap();
+        let (hits, vectors) = index
+            .search_and_reconstruct(queries.on(device), 400, &probing(7, SearchMode::Auto))
+            .unwrap();
+        let (hits, vectors) = (Answer::read(&hits), floats(vectors));
+        for (at, &d) in hits.d.iter().enumerate() {
+            let found = &vectors[at * 12..(at + 1) * 12];
+            assert_eq!(
+                value(metric, queries.row(at / 400), found) as f32,
+                d,
+                "{metric}"
+            );
+        }
         // A skipped list, an empty one, a broken query.
         index.reset();
         index

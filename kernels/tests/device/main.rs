@@ -13,6 +13,7 @@ mod fuzz;
 mod grouping;
 mod hostile;
 mod lists;
+mod pairs;
 mod restricted;
 mod scans;
 mod selection;

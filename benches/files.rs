@@ -23,7 +23,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, BufWriter, Write},
     path::{Path, PathBuf},
-    process::{ChildStdin, ChildStdout, Command, Stdio},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     time::Instant,
 };
 
@@ -51,7 +51,15 @@ struct Args {
     bench: bool,
 }
 
-struct Faiss(ChildStdin, BufReader<ChildStdout>);
+struct Faiss(ChildStdin, BufReader<ChildStdout>, Child);
+
+impl Drop for Faiss {
+    fn drop(&mut self) {
+        // A process that is gone already needs no end.
+        let _ = self.2.kill();
+        let _ = self.2.wait();
+    }
+}
 
 impl Faiss {
     fn start() -> Self {
@@ -64,7 +72,7 @@ impl Faiss {
             .spawn()
             .expect("BURN_IVF_PYTHON names a Python");
         let answers = BufReader::new(child.stdout.take().unwrap());
-        Self(child.stdin.take().unwrap(), answers)
+        Self(child.stdin.take().unwrap(), answers, child)
     }
 
     fn ask(&mut self, job: &Value) -> Value {

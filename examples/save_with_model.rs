@@ -69,7 +69,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Any backend: trained with gradients, served without.
     let served = Retriever::<NdArray>::new(&device)?.load_file(&path, &recorder, &device)?;
-    let queries = model.embed(documents.slice([0..8]));
+    let queries = model.embed(documents.slice(0..8));
     let before = model.index.search(queries.clone(), 3)?.to_vecs();
     let after = served.index.search(queries.inner(), 3)?.to_vecs();
     assert_eq!(before, after, "the same ids and bits");

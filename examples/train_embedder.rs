@@ -376,5 +376,8 @@ fn main() -> Result<()> {
     println!(
         "kNN accuracy @ {K}: before {before:.4}, random negatives {random:.4}, mined {mined:.4}"
     );
+    if let Some(path) = args.save {
+        save(&path, encoder, searcher.index, &test)?;
+    }
     Ok(())
 }

@@ -381,7 +381,6 @@ impl From<burn_ivf_kernels::KernelError> for Error {
             burn_ivf_kernels::KernelError::Buffer { what, bytes, limit } => {
                 Self::DeviceLimit { what, bytes, limit }
             }
-            #[cfg(feature = "cube")]
             burn_ivf_kernels::KernelError::Read(what) => Self::Device(what),
             bug => Self::Kernel(bug),
         }

@@ -124,7 +124,6 @@ pub enum KernelError {
         limit: usize,
     },
     /// A device that could not be read.
-    #[cfg(feature = "cube")]
     #[error("the device could not be read: {0}")]
     Read(String),
     /// A candidate names a row its list does not hold.

@@ -132,8 +132,9 @@ impl<E: IvfBackend> Pairs<E> {
             let mut found = vec![TopK::new(k); block.len()];
             let mut members = vec![Vec::new(); ids.nlist()];
             for query in block.clone() {
-                for pair in query * nprobe..(query + 1) * nprobe {
-                    let list = probes[pair];
+                let first = query * nprobe;
+                for (rank, &list) in probes[first..first + nprobe].iter().enumerate() {
+                    let pair = first + rank;
                     if list != SKIP && ids.len(list as usize) > 0 {
                         members[list as usize].push(pair);
                     }

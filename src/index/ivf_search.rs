@@ -8,9 +8,9 @@ use crate::{
     },
     engine::{self, Probes},
     error::{Error, Result},
-    metric::{Compare, ScanMetric},
+    metric::Compare,
     params::{Limit, ResolvedParams, SearchParams},
-    plan::{self, IvfProblem, Mode, SearchPlan},
+    plan::{self, IvfProblem, Mode, Order, SearchPlan},
     result::{SearchResult, SearchStats},
     selector::Selection,
 };
@@ -235,12 +235,6 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let lists = &self.trained()?.lists;
         let (nq, nprobe) = (queries.dims()[0], probes.lists.dims()[1]);
         let (mode, plan) = self.plan(nq, k, params);
-        let (pairs, scanned) = match self.metric.compare() {
-            Compare::Scan(metric) => (false, metric),
-            // Not asked for below.
-            Compare::Pairs(_) if !params.safe_pruning => (true, ScanMetric::L2),
-            Compare::Pairs(_) => (true, self.metric.scanned()?),
-        };
         let caps = engine::caps(self.metric, params, lists, &probes, k)?;
         let order = if caps.is_some() {
             let centroids = &self.trained()?.centroids;
@@ -261,50 +255,29 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 masks: masks.as_ref(),
             };
             let part = |t: Tensor<B::Inner, 2>, width| t.slice([range.clone(), 0..width]);
-            let mut probes = Probes {
+            let probes = Probes {
                 lists: probes.lists.clone().slice([range.clone(), 0..nprobe]),
                 distances: part(probes.distances.clone(), nprobe),
             };
-            let scan = Scan {
-                metric: scanned,
-                d: self.d,
-                k,
-                lists: lists.store(),
-                ids: lists.ids(),
-                queries: part(queries.clone(), self.d),
-                workspace: params.workspace,
+            let queries = part(queries.clone(), self.d);
+            let (hits, chunks, skipped) = self.scan_part(
+                (queries, k),
+                params,
                 restriction,
-            };
-            if params.safe_pruning && nprobe > 1 {
-                let centroids = &self.trained()?.centroids;
-                let balls = engine::balls(lists, centroids, params.workspace)?;
-                let (kept, skipped) = engine::prune(&scan, &probes, &balls, plan.order)?;
-                probes.lists = kept;
-                pruned += skipped;
-            }
-            let (mut hits, chunks) = match mode {
-                _ if pairs => {
-                    let pairs = Pairs {
-                        metric: self.metric,
-                        k,
-                        queries: scan.queries,
-                        workspace: params.workspace,
-                    };
-                    let read = probes.lists.clone();
-                    (pairs.lists(scan.lists, scan.ids, read, restriction)?, 1)
-                }
-                Mode::Csr => (engine::csr(&scan, probes.lists.clone(), plan.order)?, 1),
-                Mode::Matrix => engine::matrix(&scan, probes.lists.clone())?,
-            };
-            if params.counts && hits.counts.is_none() {
-                let lists_read = list_numbers(probes.lists)?;
-                hits.counts = Some(count(&lists.sizes(), &lists_read, nprobe, restriction));
-            }
+                probes,
+                (mode, plan.order),
+            )?;
             query_chunks += chunks;
+            pruned += skipped;
             parts.push(hits);
         }
         let hits = join(parts);
         let spent = Counters::now().since(before);
+        let (order, filter) = match (self.metric.compare(), mode) {
+            (Compare::Pairs(_), _) => (String::new(), String::new()),
+            (_, Mode::Csr) => (plan.order.name().to_owned(), lists.store().ranks_by()),
+            (_, Mode::Matrix) => (String::new(), "f32 matrix product".to_owned()),
+        };
         let stats = SearchStats {
             mode: plan.mode,
             kernel: B::capabilities(&self.device).kernel,
@@ -313,21 +286,12 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             nprobe,
             avg_group: plan.avg_group,
             auto_threshold: plan.auto_threshold,
-            order: match mode {
-                _ if pairs => String::new(),
-                Mode::Csr => plan.order.name().to_owned(),
-                Mode::Matrix => String::new(),
-            },
-            filter: match mode {
-                _ if pairs => String::new(),
-                Mode::Csr => lists.store().ranks_by(),
-                Mode::Matrix => "f32 matrix product".to_owned(),
-            },
+            order,
+            filter,
             query_chunks,
-            effective_limit: if caps.is_some() {
-                params.limit
-            } else {
-                Limit::Unlimited
+            effective_limit: match caps {
+                Some(_) => params.limit,
+                None => Limit::Unlimited,
             },
             lists_pruned: pruned,
             launches: spent.launches,
@@ -336,6 +300,61 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             ..SearchStats::default()
         };
         Ok(lift(hits, stats))
+    }
+
+    /// Searches for some queries (and their `k`); also returns pieces the queries were cut into, and
+    /// (query, list) pairs that pruning left out.
+    fn scan_part(
+        &self,
+        (queries, k): (Tensor<B::Inner, 2>, usize),
+        params: &ResolvedParams,
+        restriction: Restriction<'_>,
+        mut probes: Probes<B::Inner>,
+        (mode, order): (Mode, Order),
+    ) -> Result<(Hits<B::Inner>, usize, u64)> {
+        let lists = &self.trained()?.lists;
+        let nprobe = probes.lists.dims()[1];
+        let prune = params.safe_pruning && nprobe > 1;
+        let pairs = matches!(self.metric.compare(), Compare::Pairs(_));
+        let mut pruned = 0;
+        let mut hits = if pairs && !prune {
+            let pairs = Pairs {
+                metric: self.metric,
+                k,
+                queries,
+                workspace: params.workspace,
+            };
+            let read = probes.lists.clone();
+            (
+                pairs.lists(lists.store(), lists.ids(), read, restriction)?,
+                1,
+            )
+        } else {
+            let scan = Scan {
+                metric: self.metric.scanned()?,
+                d: self.d,
+                k,
+                lists: lists.store(),
+                ids: lists.ids(),
+                queries,
+                workspace: params.workspace,
+                restriction,
+            };
+            if prune {
+                let centroids = &self.trained()?.centroids;
+                let balls = engine::balls(lists, centroids, params.workspace)?;
+                (probes.lists, pruned) = engine::prune(&scan, &probes, &balls, order)?;
+            }
+            match mode {
+                Mode::Csr => (engine::csr(&scan, probes.lists.clone(), order)?, 1),
+                Mode::Matrix => engine::matrix(&scan, probes.lists.clone())?,
+            }
+        };
+        if params.counts && hits.0.counts.is_none() {
+            let lists_read = list_numbers(probes.lists)?;
+            hits.0.counts = Some(count(&lists.sizes(), &lists_read, nprobe, restriction));
+        }
+        Ok((hits.0, hits.1, pruned))
     }
 
     fn nothing(&self, nq: usize, k: usize, nprobe: usize) -> SearchResult<B> {

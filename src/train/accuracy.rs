@@ -67,7 +67,9 @@ pub fn knn_accuracy<B: IvfBackend>(
     let classes = column::<B>(batch.classes.clone(), &batch.embeddings, "classes")?;
     let n = classes.dims()[0];
     let named = B::lower_int(knn_classify(index, row_classes, batch, k)?);
-    share(read_int(named.reshape([n, 1]).equal(classes).int())?)
+    Ok(share(&read_int(
+        named.reshape([n, 1]).equal(classes).int(),
+    )?))
 }
 
 /// The share of embeddings with a row of their own class among their `k` nearest: Recall@k as
@@ -90,16 +92,18 @@ pub fn class_recall_at_k<B: IvfBackend>(
     }
     let right = classes.clone().equal(own.expand([n, k]));
     let right = right.bool_and(classes.not_equal_elem(-1));
-    share(read_int(right.int().sum_dim(1).greater_elem(0).int())?)
+    Ok(share(&read_int(
+        right.int().sum_dim(1).greater_elem(0).int(),
+    )?))
 }
 
-fn share(right: Vec<i64>) -> Result<f64> {
+fn share(right: &[i64]) -> f64 {
     let count = right.iter().filter(|&&right| right != 0).count();
-    Ok(if right.is_empty() {
+    if right.is_empty() {
         1.0
     } else {
         count as f64 / right.len() as f64
-    })
+    }
 }
 
 /// Classes of the `k` nearest rows that are not the embedding itself, `[n, k]`, then -1.

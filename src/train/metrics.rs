@@ -117,17 +117,17 @@ impl<B: IvfBackend> Judged<B> {
         let n = batch.embeddings.dims()[0];
         let format = FormatOptions::new(self.name.clone()).unit("%").precision(2);
         match self.percent(batch) {
-            Ok(_) if n == 0 => self.nothing("an empty batch"),
+            Ok(_) if n == 0 => Self::nothing("an empty batch"),
             Ok(percent) => self.state.update(percent, n, format),
             // A metric cannot fail; what it says then is seen in the dashboard, and counts nothing.
             Err(error) => {
                 log::error!("{}: {error}", self.name);
-                self.nothing(&error.to_string())
+                Self::nothing(&error.to_string())
             }
         }
     }
 
-    fn nothing(&self, why: &str) -> SerializedEntry {
+    fn nothing(why: &str) -> SerializedEntry {
         let nothing = NumericEntry::Aggregated {
             aggregated_value: 0.0,
             count: 0,

@@ -527,12 +527,12 @@ struct Repeat {
 impl Drop for Repeat {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!(
+            super::open::say(&format!(
                 "step {} of BURN_IVF_MUTATION_SEED={} (BURN_IVF_MUTATION_STEPS={})",
                 self.step,
                 self.seed,
                 self.step + 1
-            );
+            ));
         }
     }
 }

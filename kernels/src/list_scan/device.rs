@@ -204,10 +204,10 @@ fn at_home<R: Runtime>(
         let part = Part { first, count, cut };
         match lists.element() {
             Element::F32 => {
-                part.launch::<f32, R>(problem, &queries, reads, limits, &pairs, print)?
+                part.launch::<f32, R>(problem, &queries, reads, limits, &pairs, print)?;
             }
             Element::F16 => {
-                part.launch::<f16, R>(problem, &queries, reads, limits, &pairs, print)?
+                part.launch::<f16, R>(problem, &queries, reads, limits, &pairs, print)?;
             }
         }
         let source = Source::Pairs(pairs);

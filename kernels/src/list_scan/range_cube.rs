@@ -26,7 +26,8 @@ struct Run {
 fn run(at: Slice, total: u32, splits: u32) -> Run {
     let first = slice_start(total, at.split, splits);
     let end = slice_start(total, at.split + 1u32, splits);
-    let turns = (end - first + at.groups - 1u32) / at.groups;
+    let size = end - first;
+    let turns = size / at.groups + min(size % at.groups, 1u32);
     let from = min(first + at.group * turns, end);
     Run {
         from,

@@ -60,8 +60,8 @@ pub fn within_on<R: Runtime>(
         // No queue of the k best.
         let k = QUEUE_K + 1;
         let problem = &DeviceProblem {
-            queries,
             k,
+            queries,
             ..*problem
         };
         match problem.lists.element() {

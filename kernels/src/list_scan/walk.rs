@@ -51,8 +51,8 @@ pub(super) struct Walk {
     turns: usize,
     /// Where the query's mask starts.
     mask: usize,
-    /// The list that the next four are of (a probe + 1): where its words start, how many there are,
-    /// the word reached, rows it may be read to.
+    /// The list that the next four are of (a probe + 1): where its words start, how many are looked
+    /// at, the word reached, rows it may be read to.
     entered: u32,
     words: usize,
     word_count: u32,
@@ -260,12 +260,7 @@ impl Walk {
                     before = self.ends[self.probe as usize - 1];
                 }
                 if comptime!(print.limits.enters()) {
-                    if self.entered != self.probe + 1u32 {
-                        let pair = self.pair(self.probe, limits, print);
-                        let list = list_at(named, pair, placed, print);
-                        self.enter(list, pair, placed, limits, print);
-                        self.entered = self.probe + 1u32;
-                    }
+                    self.arrive(placed, named, limits, print);
                 }
                 let start = self.begins[self.probe as usize];
                 position = self.row(start, candidate - before, limits, print);
@@ -312,11 +307,27 @@ impl Walk {
         if comptime!(print.limits.masked) {
             let marks = limits.marks.as_ref().unwrap();
             let words = self.mask + marks[1 + list as usize] as usize * 2;
-            let last = words + (rows / 32u32) as usize * 2;
-            let part = marks[last] & ((1u32 << (rows % 32u32)) - 1u32);
-            rows = marks[last + 1] + part.count_ones() - marks[words + 1];
+            let end = words + (rows / 32u32) as usize * 2;
+            let rest = marks[end] & ((1u32 << (rows % 32u32)) - 1u32);
+            rows = marks[end + 1] + rest.count_ones() - marks[words + 1];
         }
         rows
+    }
+
+    /// Looks up what [`row`](Self::row) needs of the list reached, if it is another than before.
+    fn arrive(
+        &mut self,
+        placed: &Array<u32>,
+        named: &Array<u32>,
+        limits: &LimitArgs,
+        #[comptime] print: Blueprint,
+    ) {
+        if self.entered != self.probe + 1u32 {
+            let pair = self.pair(self.probe, limits, print);
+            let list = list_at(named, pair, placed, print);
+            self.enter(list, pair, placed, limits, print);
+            self.entered = self.probe + 1u32;
+        }
     }
 
     /// Looks up what [`row`](Self::row) needs of a list.
@@ -331,7 +342,8 @@ impl Walk {
         if comptime!(print.limits.masked) {
             let marks = limits.marks.as_ref().unwrap();
             self.words = self.mask + marks[1 + list as usize] as usize * 2;
-            self.word_count = (placed[list as usize * 2 + 1] + 31u32) / 32u32;
+            // Perhaps one too many, which is behind every bit of this list.
+            self.word_count = placed[list as usize * 2 + 1] / 32u32 + 1u32;
             self.word = 0u32.runtime();
         }
         if comptime!(print.limits.filtered()) {
@@ -374,7 +386,7 @@ impl Walk {
         let mut low = self.word;
         let mut high = self.word_count;
         while high - low > 1u32 {
-            let middle = (low + high) / 2u32;
+            let middle = low + (high - low) / 2u32;
             if marks[self.words + middle as usize * 2 + 1] <= nth {
                 low = middle;
             } else {

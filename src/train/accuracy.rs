@@ -67,6 +67,9 @@ pub fn knn_accuracy<B: IvfBackend>(
     let classes = column::<B>(batch.classes.clone(), &batch.embeddings, "classes")?;
     let n = classes.dims()[0];
     let named = B::lower_int(knn_classify(index, row_classes, batch, k)?);
+    if n == 0 {
+        return Ok(1.0);
+    }
     Ok(share(&read_int(
         named.reshape([n, 1]).equal(classes).int(),
     )?))
@@ -123,6 +126,9 @@ fn neighbours<B: IvfBackend>(
     };
     let own = column::<B>(own.clone(), &embeddings, "ids")?;
     let found = look_up(index, row_classes, embeddings, k.saturating_add(1))?;
+    if found.ids.dims()[0] == 0 {
+        return Ok(found.classes.slice([0..0, 0..k]));
+    }
     let other = found.ids.clone().not_equal(own.expand(found.ids.dims()));
     first_kept(found.classes, found.known.bool_and(other), k)
 }

@@ -76,6 +76,9 @@ pub fn mine_hard_negatives<B: IvfBackend>(
     }
     let own = column::<B>(batch.classes.clone(), &batch.embeddings, "classes")?;
     let found = look_up(index, row_classes, batch.embeddings.clone(), candidates)?;
+    if found.ids.dims()[0] == 0 {
+        return Ok(B::lift_int(found.ids.slice([0..0, 0..k])));
+    }
     let wrong = found
         .classes
         .clone()

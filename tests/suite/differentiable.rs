@@ -8,7 +8,7 @@ type Ad<B> = burn::backend::Autodiff<B>;
 /// Gradients of the neighbours' distances against finite differences in f64, for the queries and
 /// the gathered rows; padding has none.
 pub fn gradients_match_finite_differences<B: IvfBackend>(device: &B::Device) {
-    let (nq, d, k) = (4, 5, 7);
+    let (nq, d, k) = (4, 5, 12);
     let base = normal(12, d, 61);
     let queries = normal(nq, d, 62);
     let weights = uniform(nq, k, 63);

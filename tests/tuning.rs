@@ -14,8 +14,8 @@ mod suite;
 
 use burn::backend::NdArray;
 use burn_ivf::{
-    GroundTruth, IndexIvfFlat, Metric, ParameterSpace, SearchParams, TuneOptions, Tuner, pareto,
-    recall_at_k, suggest_nlist,
+    IndexIvfFlat, Metric, ParameterSpace, SearchParams, TuneOptions, Tuner, pareto, recall_at_k,
+    suggest_nlist,
 };
 use rand::seq::SliceRandom;
 use suite::sets::{shared, vectors};
@@ -60,10 +60,6 @@ impl Set {
         let options = TuneOptions {
             confidence,
             repeats: 1,
-            truth: Some(GroundTruth {
-                ids: self.truth_of(seen),
-                width: K,
-            }),
             ..TuneOptions::default()
         };
         let seen = self.queries.pick(seen).on(&Default::default());

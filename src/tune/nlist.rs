@@ -4,7 +4,7 @@
 ///
 /// Origin: faiss's guidelines for choosing an index ask for 4·√n to 16·√n lists below a million
 /// vectors. The lower end is taken: with lists read exhaustively the coarse step, n-list products a
-/// query, is cheap, and training costs half of what 8·√n would. docs/tuning.md has measurements.
+/// query, is cheap, and training costs half of what 8·√n would.
 const LISTS_PER_ROOT: usize = 4;
 
 /// Fewest vectors per list. Origin: faiss warns below 39 training points per centroid, and so does

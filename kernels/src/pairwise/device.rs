@@ -226,27 +226,30 @@ fn compare(
         // Zeros that came after the last component counted as present.
         let past = (d.div_ceil(SLAB) * SLAB - d) as u32;
         let present = b - f32::cast_from(past);
-        if comptime!(how.holes) {
-            if present < 0.5f32 {
-                void = 1u32;
-            }
-        }
+        let empty = select(present < 0.5f32, 1u32, 0u32);
+        void |= comptime!(u32::from(how.holes)) & empty;
         let value = finish(a, present, b, f32::cast_from(shape.d), how);
         let none = broken[i] + broken[j + side] + void > 0u32;
-        let mut written = value;
-        if comptime!(how.keys) {
-            if comptime!(how.similar) {
-                written = 0.0f32 - value;
-            }
-            written = min(max(written, f32::MIN), f32::MAX);
-            if none || is_hole(u32::reinterpret(value)) {
-                written = f32::reinterpret(shape.infinity);
-            }
-        } else if none {
-            written = f32::reinterpret(shape.nan);
-        }
-        out[query * n + row] = written;
+        out[query * n + row] = written(value, none, shape.nan, shape.infinity, how);
     }
+}
+
+/// What is written for a pair of this value, or without one.
+#[cube]
+fn written(value: f32, none: bool, nan: u32, infinity: u32, #[comptime] how: How) -> f32 {
+    let mut written = value;
+    if comptime!(how.keys) {
+        if comptime!(how.similar) {
+            written = 0.0f32 - value;
+        }
+        written = min(max(written, f32::MIN), f32::MAX);
+        if none || is_hole(u32::reinterpret(value)) {
+            written = f32::reinterpret(infinity);
+        }
+    } else if none {
+        written = f32::reinterpret(nan);
+    }
+    written
 }
 
 /// Whether no vector may hold a component with these bits.
@@ -329,7 +332,8 @@ fn mixed(q_word: u32, x_word: u32) -> u32 {
     let (q, x) = (f32::reinterpret(q_word), f32::reinterpret(x_word));
     let hole = is_hole(q_word) || is_hole(x_word);
     let category = q < 0.0f32 && x < 0.0f32;
-    let number = q >= 0.0f32 && q <= 1.0f32 && x >= 0.0f32 && x <= 1.0f32;
+    let above_zero = min(q, x) >= 0.0f32;
+    let number = above_zero && max(q, x) <= 1.0f32;
     select(hole || category || number, 0u32, 1u32)
 }
 

@@ -44,7 +44,7 @@ impl<R: Runtime> DeviceLists<R> {
             });
         }
         let ids = self.held_ids(held).chain(added.ids.iter().copied());
-        self.rank_all(ids.collect(), last_id)
+        self.rank_all(&ids.collect::<Vec<_>>(), last_id)
     }
 
     /// The table of ids after ranking the rows held anew, without gaps between their ranks; `extents`
@@ -58,8 +58,8 @@ impl<R: Runtime> DeviceLists<R> {
         if self.table.is_none() {
             return Ok(None);
         }
-        let ids = self.held_ids(held).collect();
-        let ranking = self.rank_all(ids, self.last_id)?;
+        let ids: Vec<i64> = self.held_ids(held).collect();
+        let ranking = self.rank_all(&ids, self.last_id)?;
         ranking.apply(self, pool, extents, &pool.ranks)
     }
 
@@ -72,7 +72,7 @@ impl<R: Runtime> DeviceLists<R> {
 
     /// Ranks everything anew, given the ids of the rows held, list by list, then of the new ones. Rows
     /// of one id may come in any order, for their labels are the same.
-    fn rank_all(&self, ids: Vec<i64>, last_id: i64) -> Result<Ranking, KernelError> {
+    fn rank_all(&self, ids: &[i64], last_id: i64) -> Result<Ranking, KernelError> {
         let mut order: Vec<u32> = (0..ids.len() as u32).collect();
         order.sort_by_key(|&row| (ids[row as usize], row));
         let mut ranks = vec![0; ids.len()];

@@ -9,7 +9,7 @@
 //!   scan of the centroids, k-means assignment is the same with `k = 1`;
 //! * [`pairwise`]: every query against every row, by any of eleven measures.
 //!
-//! [`plain`] compares rows where they lie, in a [`mapped`] file say; [`unit`] scales rows to length 1,
+//! [`plain`] compares rows where they lie, in a [`mapped`] file say; [`mod@unit`] scales rows to length 1,
 //! for cosine; [`means`] sums rows for k-means. [`rows`] is how lists store vectors, [`distance`] fixes
 //! the order of summation (so that every
 //! path returns the same bits), `bound` says how far a filter may be off, [`order`] is the total

@@ -145,7 +145,7 @@ pub trait IvfBackend: Backend {
         portable::list_scan(scan, probing)
     }
 
-    /// All rows of the lists probed whose key ([`Metric::key`]: smaller is better) is at most
+    /// All rows of the lists probed whose key (`ScanMetric::key`: smaller is better) is at most
     /// `limit`; `scan.k` is not used.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use super::{
     flat::lift,
+    ivf_search::join,
     validate::{self, prepared, stored_for, vectors},
 };
 use crate::{
@@ -96,13 +97,7 @@ pub fn knn<B: IvfBackend>(
     }
     let mut stats = whole.stats();
     stats.query_chunks = parts.len();
-    let (distances, labels) = parts.into_iter().map(|h| (h.distances, h.labels)).unzip();
-    let hits = Hits {
-        distances: Tensor::cat(distances, 0),
-        labels: Tensor::cat(labels, 0),
-        counts: None,
-    };
-    Ok(lift(hits, stats))
+    Ok(lift(join(parts), stats))
 }
 
 /// The distance or similarity of every one of `xq`, `[nq, d]`, and every one of `xb`, `[nb, d]`, f32

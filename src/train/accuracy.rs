@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result},
     index::Index,
 };
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 
 /// The class most of an embedding's `k` nearest rows have, `[n]`; among equally frequent ones that
 /// of the nearest row; -1 without a neighbour. `row_classes`, `[rows]`, holds the class of id `r` at
@@ -23,7 +23,11 @@ pub fn knn_classify<B: IvfBackend>(
     let classes = neighbours(index, row_classes, batch, k)?;
     let n = classes.dims()[0];
     if n == 0 {
-        return Ok(B::lift_int(classes.reshape([0])));
+        let none = TensorData::new(Vec::<i64>::new(), [0]);
+        return Ok(Tensor::from_data(
+            none,
+            (&batch.embeddings.device(), classes.dtype()),
+        ));
     }
     let voters = classes.clone().not_equal_elem(-1);
     let same = classes
@@ -66,10 +70,11 @@ pub fn knn_accuracy<B: IvfBackend>(
 ) -> Result<f64> {
     let classes = column::<B>(batch.classes.clone(), &batch.embeddings, "classes")?;
     let n = classes.dims()[0];
-    let named = B::lower_int(knn_classify(index, row_classes, batch, k)?);
+    let named = knn_classify(index, row_classes, batch, k)?;
     if n == 0 {
         return Ok(1.0);
     }
+    let named = B::lower_int(named);
     Ok(share(&read_int(
         named.reshape([n, 1]).equal(classes).int(),
     )?))
@@ -122,12 +127,17 @@ fn neighbours<B: IvfBackend>(
     let embeddings = batch.embeddings.clone();
     let Some(own) = &batch.ids else {
         let found = look_up(index, row_classes, embeddings, k)?;
+        if found.ids.dims()[0] == 0 {
+            return Ok(found.ids);
+        }
         return Ok(found.classes.mask_fill(found.known.bool_not(), -1));
     };
     let own = column::<B>(own.clone(), &embeddings, "ids")?;
     let found = look_up(index, row_classes, embeddings, k.saturating_add(1))?;
     if found.ids.dims()[0] == 0 {
-        return Ok(found.classes.slice([0..0, 0..k]));
+        let none = TensorData::new(Vec::<i64>::new(), [0, k]);
+        let device = batch.embeddings.device();
+        return Ok(Tensor::from_data(none, (&device, found.ids.dtype())));
     }
     let other = found.ids.clone().not_equal(own.expand(found.ids.dims()));
     first_kept(found.classes, found.known.bool_and(other), k)

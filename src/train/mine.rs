@@ -6,7 +6,7 @@ use crate::{
     error::{Error, Result, illegal},
     index::Index,
 };
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 
 /// How many negatives, and among how many neighbours they are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,9 @@ pub fn mine_hard_negatives<B: IvfBackend>(
     let own = column::<B>(batch.classes.clone(), &batch.embeddings, "classes")?;
     let found = look_up(index, row_classes, batch.embeddings.clone(), candidates)?;
     if found.ids.dims()[0] == 0 {
-        return Ok(B::lift_int(found.ids.slice([0..0, 0..k])));
+        let none = TensorData::new(Vec::<i64>::new(), [0, k]);
+        let device = batch.embeddings.device();
+        return Ok(Tensor::from_data(none, (&device, found.ids.dtype())));
     }
     let wrong = found
         .classes

@@ -26,7 +26,7 @@ use crate::{
     error::{Error, Result, illegal},
     index::Index,
 };
-use burn::tensor::{Bool, DType, Int, Tensor, backend::Backend};
+use burn::tensor::{Bool, DType, Int, Tensor, TensorData, backend::Backend};
 
 /// Embeddings and what is known about them.
 #[derive(Debug, Clone)]
@@ -81,23 +81,31 @@ fn look_up<B: IvfBackend>(
     let row_classes = integers::<B>(row_classes, &embeddings, "row classes")?;
     let ids = B::lower_int(index.search(embeddings, k)?.labels);
     let [n, k] = ids.dims();
+    if n == 0 {
+        return Ok(Found {
+            known: nowhere(k, &ids.device()),
+            classes: ids.clone(),
+            ids,
+        });
+    }
     let known = ids
         .clone()
         .greater_equal_elem(0)
         .bool_and(ids.clone().lower_elem(rows as i64));
     let places = ids.clone().mask_fill(known.clone().bool_not(), 0);
-    let classes = if n == 0 {
-        ids.clone()
-    } else {
-        row_classes
-            .select(0, places.reshape([n * k]))
-            .reshape([n, k])
-    };
+    let classes = row_classes
+        .select(0, places.reshape([n * k]))
+        .reshape([n, k]);
     Ok(Found {
         ids,
         classes,
         known,
     })
+}
+
+/// Marks of no row, `[0, k]`: operations on tensors without elements fail on some backends.
+fn nowhere<E: IvfBackend>(k: usize, device: &E::Device) -> Tensor<E, 2, Bool> {
+    Tensor::from_data(TensorData::new(Vec::<bool>::new(), [0, k]), device)
 }
 
 /// Integers on the inner backend as its labels are, when they are where the embeddings are.

@@ -5,7 +5,7 @@ use crate::{
     metric::Metric,
     result::SearchResult,
 };
-use burn::tensor::{Bool, Tensor, backend::Backend};
+use burn::tensor::{Bool, DType, Tensor, TensorData, backend::Backend};
 
 /// The vectors behind a [`SearchResult`], and distances that gradients pass through.
 #[derive(Debug, Clone)]
@@ -64,6 +64,19 @@ impl<B: Backend> SearchResult<B> {
         if rows == 0 {
             return Err(illegal("base rows", 0, "the vector of every id"));
         }
+        if nq == 0 {
+            // Operations on tensors without elements fail on some backends.
+            let device = base.device();
+            let floats = || TensorData::new(Vec::<f32>::new(), [0, k]);
+            return Ok(Neighbours {
+                vectors: Tensor::from_data(
+                    TensorData::new(Vec::<f32>::new(), [0, k, d]),
+                    (&device, DType::F32),
+                ),
+                distances: Tensor::from_data(floats(), (&device, DType::F32)),
+                found: Tensor::from_data(TensorData::new(Vec::<bool>::new(), [0, k]), &device),
+            });
+        }
         let ids = self.labels.clone();
         let found = ids
             .clone()
@@ -71,13 +84,9 @@ impl<B: Backend> SearchResult<B> {
             .bool_and(ids.clone().lower_elem(rows as i64));
         let missing = found.clone().bool_not();
         let places = ids.mask_fill(missing.clone(), 0);
-        let vectors = if nq == 0 {
-            base.slice([0..0, 0..d]).reshape([0, k, d])
-        } else {
-            let nowhere = missing.clone().reshape([nq, k, 1]).expand([nq, k, d]);
-            let gathered = base.select(0, places.reshape([nq * k]));
-            gathered.reshape([nq, k, d]).mask_fill(nowhere, 0.0)
-        };
+        let nowhere = missing.clone().reshape([nq, k, 1]).expand([nq, k, d]);
+        let gathered = base.select(0, places.reshape([nq * k]));
+        let vectors = gathered.reshape([nq, k, d]).mask_fill(nowhere, 0.0);
         let spread = queries.reshape([nq, 1, d]);
         let (terms, padding) = match metric {
             Metric::L2 => {

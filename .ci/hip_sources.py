@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compiles the HIP sources of the GPU kernels with clang, without a GPU.
 
-    hip_sources.py SOURCES ROOT
+    hip_sources.py SOURCES ROOT [ARCHITECTURE..]
 
 SOURCES holds a folder per architecture (gfx90a, gfx1100) with one .hip file per kernel, as the
 test `sources` of burn-ivf-kernels writes them. ROOT is a folder into which Debian's clang-15,
@@ -34,11 +34,12 @@ def command(root):
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    sources, root = map(pathlib.Path, sys.argv[1:])
+    sources, root = map(pathlib.Path, sys.argv[1:3])
     options, environment = command(root)
-    files = sorted(sources.glob("gfx*/*.hip"))
+    only = sys.argv[3:]
+    files = sorted(f for f in sources.glob("gfx*/*.hip") if not only or f.parent.name in only)
     if not files:
         sys.exit(f"no sources in {sources}")
 

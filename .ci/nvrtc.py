@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compiles the CUDA sources of the GPU kernels with NVRTC, without a GPU.
 
-    nvrtc.py SOURCES WHEELS
+    nvrtc.py SOURCES WHEELS [ARCHITECTURE..]
 
 SOURCES holds a folder per architecture (sm_80, sm_90) with one .cu file per kernel, as the test
 `sources` of burn-ivf-kernels writes them. WHEELS is a folder into which nvidia-cuda-nvrtc-cu12 and
@@ -131,12 +131,13 @@ def summary(results):
 
 
 def main():
-    if len(sys.argv) != 3:
+    if len(sys.argv) < 3:
         sys.exit(__doc__)
-    sources, wheels = map(pathlib.Path, sys.argv[1:])
+    sources, wheels = map(pathlib.Path, sys.argv[1:3])
     nvrtc = Nvrtc(wheels)
     print(f"NVRTC {nvrtc.version()}")
-    files = sorted(sources.glob("sm_*/*.cu"))
+    only = sys.argv[3:]
+    files = sorted(f for f in sources.glob("sm_*/*.cu") if not only or f.parent.name in only)
     if not files:
         sys.exit(f"no sources in {sources}")
 

@@ -347,7 +347,7 @@ fn usage_errors_are_2() {
         ("", &["Usage"][..]),
         ("fetch", &["fetch"]),
         ("build base.npy", &["--out"]),
-        ("build base.npy -o x --metric cosine", &["cosine", "ip"]),
+        ("build base.npy -o x --metric hamming", &["hamming", "ip"]),
         ("build base.npy -o x --nlist 0", &["auto"]),
         (
             "build base.npy -o x --flat --nlist 4",

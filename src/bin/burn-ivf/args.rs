@@ -91,7 +91,7 @@ pub struct Build {
     /// The index file to write
     #[arg(long, short)]
     pub out: PathBuf,
-    /// Distance: l2 (squared) or ip (inner product)
+    /// Metric: l2 (squared), ip, cosine, l1 or linf; with --flat also lp:P, canberra, jaccard and others
     #[arg(long, default_value = "l2")]
     pub metric: Metric,
     /// Number of lists; auto is 4·√n, at most n / 39

@@ -264,7 +264,7 @@ fn evaluates() {
     assert_eq!(by_file[1]["recall"], 1.0);
     svg(
         &folder.path("r.svg"),
-        &["nprobe=12", "recall@5", "queries per second"],
+        &["numbers: nprobe", "recall@5", "queries per second"],
     );
     let grid = folder.json("eval a.ivf queries.fvecs --grid");
     let nprobes: Vec<u64> = grid.iter().map(|v| v["nprobe"].as_u64().unwrap()).collect();

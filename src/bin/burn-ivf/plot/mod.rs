@@ -101,7 +101,11 @@ pub fn tradeoff(path: &Path, k: usize, points: &[Tradeoff]) -> Done {
     let draw = |svg: &mut String| -> Drawn {
         let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
-        let title = format!("Recall@{k} against queries per second");
+        let short = points
+            .iter()
+            .all(|p| p.name.starts_with("nprobe=") && !p.name.contains(','));
+        let numbers = if short { " (numbers: nprobe)" } else { "" };
+        let title = format!("Recall@{k} against queries per second{numbers}");
         let right = 1.0 + (1.0 - left) * 0.03;
         let mut chart =
             style::builder(&root, &title).build_cartesian_2d(left..right, y.log_scale())?;
@@ -131,15 +135,20 @@ pub fn tradeoff(path: &Path, k: usize, points: &[Tradeoff]) -> Done {
         let mut last: Option<(i32, i32)> = None;
         for point in sorted {
             let at = (point.recall, point.qps);
+            let name = if short {
+                point.name["nprobe=".len()..].to_owned()
+            } else {
+                point.name.clone()
+            };
+            let room = 7 * name.chars().count() as i32;
             let (px, py) = chart.backend_coord(&at);
-            if last.is_some_and(|(x, y)| (px - x).abs() < 96 && (py - y).abs() < 17) {
+            if last.is_some_and(|(x, y)| (px - x).abs() < room + 14 && (py - y).abs() < 17) {
                 continue;
             }
             last = Some((px, py));
-            // Names stand left of and below a falling curve, but inside the picture.
-            let room = 7 * point.name.chars().count() as i32;
-            let shift = if px - 90 < room { 8 } else { -8 - room };
-            let text = Text::new(point.name.clone(), (shift, 4), style::font(13));
+            // Left of and below a falling curve, but inside the picture.
+            let shift = if px - 90 < room { 6 } else { -6 - room };
+            let text = Text::new(name, (shift, 5), style::font(13));
             chart.draw_series(std::iter::once(EmptyElement::at(at) + text))?;
         }
         root.present()?;

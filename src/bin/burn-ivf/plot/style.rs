@@ -119,7 +119,19 @@ pub fn fitting(values: impl Iterator<Item = f64>) -> Range<f64> {
     if low > high {
         return 1.0..10.0;
     }
-    low / 1.4..high * 1.8
+    let (mut low, mut high) = (low / 1.4, high * 1.8);
+    // Powers of ten carry the labels: one that is near belongs to the picture.
+    let (below, above) = (
+        10_f64.powf(low.log10().floor()),
+        10_f64.powf(high.log10().ceil()),
+    );
+    if low / below < 1.6 {
+        low = below;
+    }
+    if above / high < 1.6 {
+        high = above;
+    }
+    low..high
 }
 
 /// Writes the picture.

@@ -7,7 +7,10 @@ use super::{
     RowIds, Scan, Slot, label_dtype,
 };
 use crate::error::Result;
-use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive, backend::DeviceOps};
+use burn::tensor::{
+    DType, Int, Shape, Tensor, TensorPrimitive,
+    backend::{Backend, DeviceOps},
+};
 use burn_cubecl::{
     BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, kernel::into_contiguous,
     tensor::CubeTensor,
@@ -22,6 +25,27 @@ use burn_ivf_kernels::{
     unit::unit_rows_on,
 };
 use cubecl::server::{ComputeServer, Handle};
+
+/// A CubeCL backend of whatever element types, by what its tensors are.
+trait Cube<R: CubeRuntime>:
+    Backend<
+        Device = R::Device,
+        FloatTensorPrimitive = CubeTensor<R>,
+        IntTensorPrimitive = CubeTensor<R>,
+    >
+{
+}
+
+impl<R, F, I, BT> Cube<R> for CubeBackend<R, F, I, BT>
+where
+    R: CubeRuntime,
+    R::Server: ComputeServer,
+    R::Device: DeviceOps,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+}
 
 /// Inverted lists in a device's memory.
 #[derive(Debug)]
@@ -46,19 +70,11 @@ impl<R: CubeRuntime> Clone for CubeLists<R> {
 /// Rows moved to another device at once.
 const MOVED_BYTES: usize = 64 << 20;
 
-impl<R, F, I, BT> ListStore<CubeBackend<R, F, I, BT>> for CubeLists<R>
-where
-    R: CubeRuntime,
-    R::Server: ComputeServer,
-    R::Device: DeviceOps,
-    F: FloatElement,
-    I: IntElement,
-    BT: BoolElement,
-{
+impl<R: CubeRuntime, E: Cube<R>> ListStore<E> for CubeLists<R> {
     fn new(d: usize, nlist: usize, keep: Keep, device: &R::Device) -> Self {
         let words = match keep {
             Keep::Centroids => 0,
-            Keep::Vectors(_) => label_words(label_dtype::<CubeBackend<R, F, I, BT>>(device)),
+            Keep::Vectors(_) => label_words(label_dtype::<E>(device)),
         };
         let gpu = Gpu::new(&R::client(device));
         Self {
@@ -69,7 +85,7 @@ where
         }
     }
 
-    fn append(&mut self, rows: Tensor<CubeBackend<R, F, I, BT>, 2>, to: &Places<'_>) -> Result<()> {
+    fn append(&mut self, rows: Tensor<E, 2>, to: &Places<'_>) -> Result<()> {
         let added = Added {
             rows: &contiguous(rows).handle,
             lists: to.lists,
@@ -84,7 +100,7 @@ where
         })?)
     }
 
-    fn gather(&self, at: &[Slot]) -> Result<Tensor<CubeBackend<R, F, I, BT>, 2>> {
+    fn gather(&self, at: &[Slot]) -> Result<Tensor<E, 2>> {
         let rows = self.lists.gather(&self.positions(at))?;
         let shape = [at.len(), self.lists.d()];
         Ok(float(self.tensor(rows, shape, DType::F32)))
@@ -117,13 +133,11 @@ where
     }
 
     fn to_device(&self, ids: RowIds<'_>, device: &R::Device) -> Result<Self> {
-        type Own<R, F, I, BT> = CubeBackend<R, F, I, BT>;
         if *device == self.device {
             return Ok(self.clone());
         }
         let nlist = self.lists.nlist();
-        let mut moved =
-            <Self as ListStore<Own<R, F, I, BT>>>::new(self.lists.d(), nlist, self.keep, device);
+        let mut moved = <Self as ListStore<E>>::new(self.lists.d(), nlist, self.keep, device);
         let all: Vec<Slot> = (0..nlist)
             .flat_map(|l| {
                 (0..self.lists.list_len(l)).map(move |slot| Slot {
@@ -134,7 +148,7 @@ where
             .collect();
         let rows = (MOVED_BYTES / (4 * self.lists.d())).max(1);
         for at in all.chunks(rows) {
-            let rows: Tensor<Own<R, F, I, BT>, 2> = self.gather(at)?;
+            let rows: Tensor<E, 2> = self.gather(at)?;
             let lists: Vec<u32> = at.iter().map(|at| at.list).collect();
             let new: Vec<i64> = at.iter().map(|&at| ids.id(at)).collect();
             let to = Places {
@@ -196,15 +210,7 @@ fn label_words(dtype: DType) -> usize {
 }
 
 /// A float tensor as a buffer of f32, row after row.
-fn contiguous<R, F, I, BT>(rows: Tensor<CubeBackend<R, F, I, BT>, 2>) -> CubeTensor<R>
-where
-    R: CubeRuntime,
-    R::Server: ComputeServer,
-    R::Device: DeviceOps,
-    F: FloatElement,
-    I: IntElement,
-    BT: BoolElement,
-{
+fn contiguous<R: CubeRuntime, E: Cube<R>>(rows: Tensor<E, 2>) -> CubeTensor<R> {
     let rows = if rows.dtype() == DType::F32 {
         rows
     } else {
@@ -213,15 +219,7 @@ where
     into_contiguous(rows.into_primitive().tensor())
 }
 
-fn float<R, F, I, BT, const D: usize>(tensor: CubeTensor<R>) -> Tensor<CubeBackend<R, F, I, BT>, D>
-where
-    R: CubeRuntime,
-    R::Server: ComputeServer,
-    R::Device: DeviceOps,
-    F: FloatElement,
-    I: IntElement,
-    BT: BoolElement,
-{
+fn float<R: CubeRuntime, E: Cube<R>, const D: usize>(tensor: CubeTensor<R>) -> Tensor<E, D> {
     Tensor::from_primitive(TensorPrimitive::Float(tensor))
 }
 
@@ -352,18 +350,10 @@ where
 }
 
 /// Hands lists to be read to the kernels.
-fn reading<R, F, I, BT, T>(
-    reads: &Reads<CubeBackend<R, F, I, BT>>,
+fn reading<R: CubeRuntime, E: Cube<R>, T>(
+    reads: &Reads<E>,
     work: impl FnOnce(list_scan::Reads<'_>) -> Result<T>,
-) -> Result<T>
-where
-    R: CubeRuntime,
-    R::Server: ComputeServer,
-    R::Device: DeviceOps,
-    F: FloatElement,
-    I: IntElement,
-    BT: BoolElement,
-{
+) -> Result<T> {
     match reads {
         Reads::All => work(list_scan::Reads::All),
         Reads::Lists(lists) => {
@@ -376,18 +366,10 @@ where
 }
 
 /// The kernels' view of a scan.
-fn problem<'a, R, F, I, BT>(
-    scan: &Scan<'a, CubeBackend<R, F, I, BT>>,
+fn problem<'a, R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
+    scan: &Scan<'a, E>,
     queries: &'a CubeTensor<R>,
-) -> DeviceProblem<'a, R>
-where
-    R: CubeRuntime,
-    R::Server: ComputeServer,
-    R::Device: DeviceOps,
-    F: FloatElement,
-    I: IntElement,
-    BT: BoolElement,
-{
+) -> DeviceProblem<'a, R> {
     DeviceProblem {
         metric: scan.metric,
         k: scan.k,
@@ -399,18 +381,10 @@ where
 }
 
 /// Launches a scan and hands its buffers back as tensors.
-fn run<R, F, I, BT>(
-    scan: &Scan<'_, CubeBackend<R, F, I, BT>>,
+fn run<R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
+    scan: &Scan<'_, E>,
     reads: list_scan::Reads<'_>,
-) -> Result<Hits<CubeBackend<R, F, I, BT>>>
-where
-    R: CubeRuntime,
-    R::Server: ComputeServer,
-    R::Device: DeviceOps,
-    F: FloatElement,
-    I: IntElement,
-    BT: BoolElement,
-{
+) -> Result<Hits<E>> {
     let store = scan.lists;
     let shape = [scan.nq(), scan.k];
     let queries = contiguous(scan.queries.clone());

@@ -81,7 +81,8 @@ pub(super) fn per_query<E: IvfBackend>(
         });
         parts.push(hits);
     }
-    Ok(join(parts))
+    let chunks = parts.len();
+    Ok((Hits::join(parts), chunks))
 }
 
 /// Every query against the same rows.
@@ -99,27 +100,8 @@ pub(super) fn shared<E: IvfBackend>(scan: &Scan<'_, E>, rows: &[Slot]) -> Result
         });
         parts.push(hits);
     }
-    Ok(join(parts))
-}
-
-fn join<E: IvfBackend>(mut parts: Vec<Hits<E>>) -> (Hits<E>, usize) {
     let chunks = parts.len();
-    if chunks == 1 {
-        return (parts.remove(0), 1);
-    }
-    let sum = |of: fn(Counts) -> u64| parts.iter().filter_map(|p| p.counts).map(of).sum();
-    let counts = Some(Counts {
-        rows_scanned: sum(|c| c.rows_scanned),
-        lists_scanned: sum(|c| c.lists_scanned),
-        rows_reranked: sum(|c| c.rows_reranked),
-    });
-    let (distances, labels) = parts.into_iter().map(|p| (p.distances, p.labels)).unzip();
-    let hits = Hits {
-        distances: Tensor::cat(distances, 0),
-        labels: Tensor::cat(labels, 0),
-        counts,
-    };
-    (hits, chunks)
+    Ok((Hits::join(parts), chunks))
 }
 
 fn search_chunk<E: IvfBackend>(

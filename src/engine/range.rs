@@ -100,7 +100,7 @@ fn list_by_list<E: IvfBackend>(
         queries: vec![Vec::new(); nq],
     };
     let mut empty = vec![0_usize; nq];
-    let mut counts = Counts::default();
+    let mut counts = Vec::new();
     for rank in 0..nprobe {
         let column: Vec<i32> = (0..nq)
             .map(|i| {
@@ -122,17 +122,13 @@ fn list_by_list<E: IvfBackend>(
             (&scan.queries.device(), DType::I32),
         );
         let hits = E::range_scan(&part, &Reads::Lists(column), limit)?;
-        if let Some(more) = hits.counts {
-            counts.rows_scanned += more.rows_scanned;
-            counts.lists_scanned += more.lists_scanned;
-            counts.rows_reranked += more.rows_reranked;
-        }
+        counts.push(hits.counts);
         for (i, found) in Rows::of(&hits)?.queries.into_iter().enumerate() {
             empty[i] = if found.is_empty() { empty[i] + 1 } else { 0 };
             rows.queries[i].extend(found);
         }
     }
-    Ok(rows.into_hits(Some(counts), scan))
+    Ok(rows.into_hits(counts.into_iter().sum(), scan))
 }
 
 /// Drops the farthest hits of all queries until no more than `most` are left, whole ties at a time;
@@ -164,29 +160,4 @@ pub(crate) fn shrink<E: IvfBackend>(
         query.retain(|row| metric.key(row.0) <= kept);
     }
     Ok((rows.into_hits(hits.counts, scan), Some(metric.key(kept))))
-}
-
-/// Hits of consecutive queries, put together.
-pub(crate) fn join_ranges<E: IvfBackend>(mut parts: Vec<RangeHits<E>>) -> RangeHits<E> {
-    if parts.len() == 1 {
-        return parts.remove(0);
-    }
-    let mut lims = vec![0];
-    let mut counts = Some(Counts::default());
-    for part in &parts {
-        let before = lims.last().copied().unwrap_or(0);
-        lims.extend(part.lims[1..].iter().map(|&lim| before + lim));
-        counts = counts.zip(part.counts).map(|(a, b)| Counts {
-            rows_scanned: a.rows_scanned + b.rows_scanned,
-            lists_scanned: a.lists_scanned + b.lists_scanned,
-            rows_reranked: a.rows_reranked + b.rows_reranked,
-        });
-    }
-    let (distances, labels) = parts.into_iter().map(|p| (p.distances, p.labels)).unzip();
-    RangeHits {
-        lims,
-        distances: Tensor::cat(distances, 0),
-        labels: Tensor::cat(labels, 0),
-        counts,
-    }
 }

@@ -1,9 +1,9 @@
 //! The exhaustive index.
 
-use super::{ivf_search::join, validate};
+use super::validate;
 use crate::{
     backend::{
-        Counters, Hits, IvfBackend, ListStore, Masks, Restriction, Scan, pairs::Pairs,
+        Counters, Counts, Hits, IvfBackend, ListStore, Masks, Restriction, Scan, pairs::Pairs,
         portable::pieces,
     },
     engine,
@@ -252,7 +252,7 @@ impl<B: IvfBackend> IndexFlat<B> {
         stats.launches = spent.launches;
         stats.blocking_reads = spent.blocking_reads;
         stats.workspace = workspace;
-        Ok(lift(join(parts), stats))
+        Ok(lift(Hits::join(parts), stats))
     }
 
     /// The workspace of a search, when its parameters are those of a flat index.
@@ -390,9 +390,7 @@ pub(super) fn copy_rows(d: usize, workspace: usize) -> usize {
 
 /// Hands hits back to the user's backend.
 pub(super) fn lift<B: IvfBackend>(hits: Hits<B::Inner>, mut stats: SearchStats) -> SearchResult<B> {
-    stats.rows_scanned = hits.counts.map(|c| c.rows_scanned);
-    stats.lists_scanned = hits.counts.map(|c| c.lists_scanned);
-    stats.rows_reranked = hits.counts.map(|c| c.rows_reranked);
+    Counts::report(hits.counts, &mut stats);
     SearchResult {
         distances: B::lift(hits.distances),
         labels: B::lift_int(hits.labels),

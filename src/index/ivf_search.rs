@@ -271,7 +271,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             pruned += skipped;
             parts.push(hits);
         }
-        let hits = join(parts);
+        let hits = Hits::join(parts);
         let spent = Counters::now().since(before);
         let (order, filter) = match (self.metric.compare(), mode) {
             (Compare::Pairs(_), _) => (String::new(), String::new()),
@@ -382,25 +382,6 @@ fn count(sizes: &[usize], probes: &[u32], nprobe: usize, restriction: Restrictio
     }
     counts.rows_reranked = counts.rows_scanned;
     counts
-}
-
-/// Hits of consecutive queries, put together.
-pub(super) fn join<E: IvfBackend>(mut parts: Vec<Hits<E>>) -> Hits<E> {
-    if parts.len() == 1 {
-        return parts.remove(0);
-    }
-    let all: Option<Vec<Counts>> = parts.iter().map(|part| part.counts).collect();
-    let counts = all.map(|all| Counts {
-        rows_scanned: all.iter().map(|c| c.rows_scanned).sum(),
-        lists_scanned: all.iter().map(|c| c.lists_scanned).sum(),
-        rows_reranked: all.iter().map(|c| c.rows_reranked).sum(),
-    });
-    let (distances, labels) = parts.into_iter().map(|p| (p.distances, p.labels)).unzip();
-    Hits {
-        distances: Tensor::cat(distances, 0),
-        labels: Tensor::cat(labels, 0),
-        counts,
-    }
 }
 
 /// Turns every repeated list of one query into a skip.

@@ -2,7 +2,6 @@
 
 use super::{
     flat::lift,
-    ivf_search::join,
     validate::{self, prepared, stored_for, vectors},
 };
 use crate::{
@@ -97,7 +96,7 @@ pub fn knn<B: IvfBackend>(
     }
     let mut stats = whole.stats();
     stats.query_chunks = parts.len();
-    Ok(lift(join(parts), stats))
+    Ok(lift(Hits::join(parts), stats))
 }
 
 /// The distance or similarity of every one of `xq`, `[nq, d]`, and every one of `xb`, `[nb, d]`, f32

@@ -2,7 +2,9 @@
 
 use super::{IndexFlat, IndexIvfFlat, validate};
 use crate::{
-    backend::{Counters, IvfBackend, ListStore, RangeHits, Restriction, Scan, portable::pieces},
+    backend::{
+        Counters, Counts, IvfBackend, ListStore, RangeHits, Restriction, Scan, portable::pieces,
+    },
     engine,
     error::{Error, Result, illegal},
     metric::Metric,
@@ -23,73 +25,148 @@ fn limit(metric: Metric, radius: f32, bound: RangeBound) -> Result<f32> {
     })
 }
 
-/// Hits of consecutive queries, put together on the user's backend.
-fn lift<B: IvfBackend>(parts: Vec<RangeHits<B::Inner>>, mut stats: SearchStats) -> RangeResult<B> {
-    let hits = engine::join_ranges(parts);
-    if let Some(counts) = hits.counts {
-        stats.rows_scanned = Some(counts.rows_scanned);
-        stats.lists_scanned = Some(counts.lists_scanned);
-        stats.rows_reranked = Some(counts.rows_reranked);
+/// The radius of the hits kept, and these hits.
+type Kept<B> = (f32, RangeResult<B>);
+
+/// What a range search has found so far.
+struct Found<E: IvfBackend> {
+    wanted: engine::Range,
+    radius: f32,
+    most: Option<usize>,
+    parts: Vec<RangeHits<E>>,
+    chunks: usize,
+}
+
+impl<E: IvfBackend> Found<E> {
+    fn new(metric: Metric, radius: f32, params: &RangeParams, most: Option<usize>) -> Result<Self> {
+        if params.max_empty_lists == Some(0) {
+            return Err(illegal("max_empty_lists", 0, "at least 1"));
+        }
+        Ok(Self {
+            wanted: engine::Range {
+                limit: limit(metric, radius, params.bound)?,
+                max_empty_lists: params.max_empty_lists,
+                sorted: params.sorted,
+            },
+            radius,
+            most,
+            parts: Vec::new(),
+            chunks: 0,
+        })
     }
-    RangeResult {
-        lims: hits.lims.iter().map(|&lim| lim as usize).collect(),
-        distances: B::lift(hits.distances),
-        labels: B::lift_int(hits.labels),
-        stats,
+
+    /// Searches for the next queries; draws the radius in when all hits so far are too many.
+    fn add(&mut self, scan: &Scan<'_, E>, probes: Option<&engine::Probes<E>>) -> Result<()> {
+        self.parts.push(engine::range(scan, probes, self.wanted)?);
+        self.chunks += 1;
+        if let Some(most) = self.most {
+            let joined = RangeHits::join(core::mem::take(&mut self.parts));
+            let (left, drawn_in) = engine::shrink(scan, joined, most)?;
+            if let Some(radius) = drawn_in {
+                self.radius = radius;
+                self.wanted.limit = scan.metric.key(radius);
+            }
+            self.parts.push(left);
+        }
+        Ok(())
+    }
+
+    fn add_nothing(&mut self, nq: usize, device: &E::Device) {
+        self.parts.push(RangeHits::nothing(nq, device));
+        self.chunks += 1;
+    }
+
+    /// Hands all hits to the user's backend.
+    fn lift<B>(self, mut stats: SearchStats, before: Counters) -> Kept<B>
+    where
+        B: IvfBackend<Inner = E>,
+    {
+        let hits = RangeHits::join(self.parts);
+        let spent = Counters::now().since(before);
+        stats.query_chunks = self.chunks;
+        stats.launches = spent.launches;
+        stats.blocking_reads = spent.blocking_reads;
+        Counts::report(hits.counts, &mut stats);
+        let result = RangeResult {
+            lims: hits.lims.iter().map(|&lim| lim as usize).collect(),
+            distances: B::lift(hits.distances),
+            labels: B::lift_int(hits.labels),
+            stats,
+        };
+        (self.radius, result)
     }
 }
 
-/// The smallest radius a search began with, and what is left of its hits.
-type Shrunk<B> = (f32, RangeResult<B>);
+/// The calls of range search on an index.
+macro_rules! calls {
+    ($index:ident, $vectors:literal, $errors:literal, $notes:literal) => {
+        impl<B: IvfBackend> $index<B> {
+            #[doc = concat!("Every vector ", $vectors)]
+            /// within `radius` of each query in `queries`, `[nq, d]`: L2 distances (squared) up to it,
+            /// inner products and cosines from it on. A query with NaN or infinity finds nothing.
+            #[doc = $notes]
+            ///
+            /// # Errors
+            #[doc = concat!($errors, "another dimension or device, a radius that is NaN, a metric other")]
+            /// than L2, inner product and cosine, or a device that cannot hold the hits.
+            pub fn range_search(
+                &self,
+                queries: Tensor<B, 2>,
+                radius: f32,
+            ) -> Result<RangeResult<B>> {
+                self.range_search_with(queries, radius, &RangeParams::default())
+            }
+
+            /// [`range_search`](Self::range_search) with parameters; a limit among them is applied.
+            ///
+            /// # Errors
+            /// As `range_search`, and illegal parameters ([`Error::NotApplicable`] for those of
+            /// inverted files on a flat index).
+            pub fn range_search_with(
+                &self,
+                queries: Tensor<B, 2>,
+                radius: f32,
+                params: &RangeParams,
+            ) -> Result<RangeResult<B>> {
+                Ok(self.range(queries, radius, params, None)?.1)
+            }
+
+            /// [`range_search_with`](Self::range_search_with) at a radius that is drawn in, for all
+            /// queries alike, until they have no more than `max_results` hits together (faiss
+            /// `range_search_max_results`). Returns the radius and its hits: exactly those within it,
+            /// inclusively.
+            ///
+            /// # Errors
+            /// As `range_search_with`.
+            pub fn range_search_max_results(
+                &self,
+                queries: Tensor<B, 2>,
+                radius: f32,
+                max_results: usize,
+                params: &RangeParams,
+            ) -> Result<Kept<B>> {
+                self.range(queries, radius, params, Some(max_results))
+            }
+        }
+    };
+}
+
+calls!(IndexFlat, "of the index", "An index of one list: ", "");
+calls!(
+    IndexIvfFlat,
+    "of the probed lists",
+    "Not trained, ",
+    "The index's limit is not applied: it would drop hits unseen."
+);
 
 impl<B: IvfBackend> IndexFlat<B> {
-    /// Every vector within `radius` of each query in `queries`, `[nq, d]`: L2 distances (squared) up
-    /// to it, inner products from it on. A query with NaN or infinity finds nothing.
-    ///
-    /// # Errors
-    /// Another dimension or device, a radius that is NaN, or a device that cannot hold the hits.
-    pub fn range_search(&self, queries: Tensor<B, 2>, radius: f32) -> Result<RangeResult<B>> {
-        self.range_search_with(queries, radius, &RangeParams::default())
-    }
-
-    /// [`range_search`](Self::range_search) with parameters.
-    ///
-    /// # Errors
-    /// As `range_search`; [`Error::NotApplicable`] for parameters of inverted files.
-    pub fn range_search_with(
-        &self,
-        queries: Tensor<B, 2>,
-        radius: f32,
-        params: &RangeParams,
-    ) -> Result<RangeResult<B>> {
-        self.range(queries, radius, params, None)
-            .map(|found| found.1)
-    }
-
-    /// [`range_search_with`](Self::range_search_with) at a radius that is drawn in, for all queries
-    /// alike, until they have no more than `max_results` hits together (faiss
-    /// `range_search_max_results`). Returns the radius and its hits: exactly those within it,
-    /// inclusively.
-    ///
-    /// # Errors
-    /// As `range_search_with`.
-    pub fn range_search_max_results(
-        &self,
-        queries: Tensor<B, 2>,
-        radius: f32,
-        max_results: usize,
-        params: &RangeParams,
-    ) -> Result<Shrunk<B>> {
-        self.range(queries, radius, params, Some(max_results))
-    }
-
     fn range(
         &self,
         queries: Tensor<B, 2>,
         radius: f32,
         params: &RangeParams,
         most: Option<usize>,
-    ) -> Result<Shrunk<B>> {
+    ) -> Result<Kept<B>> {
         let workspace = self.check_params(&params.search, queries.dims()[0])?;
         if params.max_empty_lists.is_some() {
             return Err(Error::NotApplicable {
@@ -98,19 +175,12 @@ impl<B: IvfBackend> IndexFlat<B> {
             });
         }
         let before = Counters::now();
-        let limit = limit(self.metric(), radius, params.bound)?;
         let queries = validate::vectors::<B>(queries, self.d(), &self.device(), "queries")?;
         let queries = validate::prepared(self.metric(), queries)?;
         self.metric().scanned()?;
         let nq = queries.dims()[0];
         let lists = self.lists();
-        let mut wanted = engine::Range {
-            limit,
-            max_empty_lists: None,
-            sorted: params.sorted,
-        };
-        let mut radius = radius;
-        let mut parts = Vec::new();
+        let mut found = Found::new(self.metric(), radius, params, most)?;
         let selection = params.search.selection.as_ref();
         let at_once = engine::selected_queries(selection, lists.mask_words(), workspace);
         if nq > 0 && self.ntotal() > 0 {
@@ -118,13 +188,11 @@ impl<B: IvfBackend> IndexFlat<B> {
                 let masks = selection.map(|selection| lists.masks(selection, range.clone()));
                 let queries = queries.clone().slice([range, 0..self.d()]);
                 let scan = self.scan(queries, 1, workspace, masks.as_ref())?;
-                parts.push(engine::range(&scan, None, wanted)?);
-                draw_in(&scan, &mut parts, most, &mut wanted, &mut radius)?;
+                found.add(&scan, None)?;
             }
         } else {
-            parts.push(RangeHits::nothing(nq, &self.device()));
+            found.add_nothing(nq, &self.device());
         }
-        let spent = Counters::now().since(before);
         let stats = SearchStats {
             mode: "chunked".to_owned(),
             kernel: B::capabilities(&self.device()).kernel,
@@ -132,85 +200,21 @@ impl<B: IvfBackend> IndexFlat<B> {
             nq,
             nprobe: 1,
             avg_group: nq as f64,
-            query_chunks: parts.len(),
-            launches: spent.launches,
-            blocking_reads: spent.blocking_reads,
             workspace,
             ..SearchStats::default()
         };
-        Ok((radius, lift(parts, stats)))
+        Ok(found.lift(stats, before))
     }
-}
-
-/// Draws the radius in when the parts so far hold too many hits.
-fn draw_in<E: IvfBackend>(
-    scan: &Scan<'_, E>,
-    parts: &mut Vec<RangeHits<E>>,
-    most: Option<usize>,
-    wanted: &mut engine::Range,
-    radius: &mut f32,
-) -> Result<()> {
-    let Some(most) = most else { return Ok(()) };
-    let joined = engine::join_ranges(core::mem::take(parts));
-    let (left, kept) = engine::shrink(scan, joined, most)?;
-    if let Some(kept) = kept {
-        *radius = kept;
-        wanted.limit = scan.metric.key(kept);
-    }
-    parts.push(left);
-    Ok(())
 }
 
 impl<B: IvfBackend> IndexIvfFlat<B> {
-    /// Every vector of the probed lists within `radius` of each query in `queries`, `[nq, d]`: L2
-    /// distances (squared) up to it, inner products from it on. A query with NaN or infinity finds
-    /// nothing. The index's limit is not applied: it would drop hits unseen.
-    ///
-    /// # Errors
-    /// Not trained, another dimension or device, a radius that is NaN, or a device that cannot hold
-    /// the hits.
-    pub fn range_search(&self, queries: Tensor<B, 2>, radius: f32) -> Result<RangeResult<B>> {
-        self.range_search_with(queries, radius, &RangeParams::default())
-    }
-
-    /// [`range_search`](Self::range_search) with parameters; a limit among them is applied.
-    ///
-    /// # Errors
-    /// As `range_search`, and illegal parameters.
-    pub fn range_search_with(
-        &self,
-        queries: Tensor<B, 2>,
-        radius: f32,
-        params: &RangeParams,
-    ) -> Result<RangeResult<B>> {
-        self.range(queries, radius, params, None)
-            .map(|found| found.1)
-    }
-
-    /// [`range_search_with`](Self::range_search_with) at a radius that is drawn in, for all queries
-    /// alike, until they have no more than `max_results` hits together (faiss
-    /// `range_search_max_results`). Returns the radius and its hits: exactly those within it,
-    /// inclusively.
-    ///
-    /// # Errors
-    /// As `range_search_with`.
-    pub fn range_search_max_results(
-        &self,
-        queries: Tensor<B, 2>,
-        radius: f32,
-        max_results: usize,
-        params: &RangeParams,
-    ) -> Result<Shrunk<B>> {
-        self.range(queries, radius, params, Some(max_results))
-    }
-
     fn range(
         &self,
         queries: Tensor<B, 2>,
         radius: f32,
         params: &RangeParams,
         most: Option<usize>,
-    ) -> Result<Shrunk<B>> {
+    ) -> Result<Kept<B>> {
         let before = Counters::now();
         let metric = self.metric.scanned()?;
         let trained = self.trained()?;
@@ -221,16 +225,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let (resolved, queries) = self.check(queries, 1, &search)?;
         let workspace = resolved.workspace;
         let nq = queries.dims()[0];
-        let mut wanted = engine::Range {
-            limit: limit(self.metric, radius, params.bound)?,
-            max_empty_lists: params.max_empty_lists,
-            sorted: params.sorted,
-        };
-        if params.max_empty_lists == Some(0) {
-            return Err(illegal("max_empty_lists", 0, "at least 1"));
-        }
-        let mut radius = radius;
-        let mut parts = Vec::new();
+        let mut found = Found::new(self.metric, radius, params, most)?;
         if nq > 0 && self.ntotal() > 0 {
             let quantizer = trained.quantizer(self.metric, workspace);
             let all = engine::probe(&quantizer, queries.clone(), resolved.nprobe)?;
@@ -264,25 +259,20 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                         masks: masks.as_ref(),
                     },
                 };
-                parts.push(engine::range(&scan, Some(&probes), wanted)?);
-                draw_in(&scan, &mut parts, most, &mut wanted, &mut radius)?;
+                found.add(&scan, Some(&probes))?;
             }
         } else {
-            parts.push(RangeHits::nothing(nq, &self.device));
+            found.add_nothing(nq, &self.device);
         }
-        let spent = Counters::now().since(before);
         let stats = SearchStats {
             mode: "csr".to_owned(),
             kernel: B::capabilities(&self.device).kernel,
             filter: lists.store().ranks_by(),
             nq,
             nprobe: resolved.nprobe,
-            query_chunks: parts.len(),
-            launches: spent.launches,
-            blocking_reads: spent.blocking_reads,
             workspace,
             ..SearchStats::default()
         };
-        Ok((radius, lift(parts, stats)))
+        Ok(found.lift(stats, before))
     }
 }

@@ -96,8 +96,10 @@ files!(
 );
 
 impl<B: IvfBackend> IndexFlat<B> {
-    // As the other index, whose centroids may have to be read.
-    #[allow(clippy::unnecessary_wraps)]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "an inverted file reads its centroids"
+    )]
     fn parts(&self) -> Result<Saved<'_, FlatSettings, B::Inner>> {
         Ok(Saved {
             d: self.d,

@@ -76,14 +76,17 @@ pub fn vectors(args: &Convert, progress: &Progress, out: &mut Out) -> Done {
         to: &args.to,
         progress,
     };
+    let (input, rows, ids) = (&mut input, VectorFile::read_block, VectorFile::read_ids);
     match (format, input.element()) {
-        (VectorFormat::Npy, Element::U8) => conversion.npy::<u8>(&mut input, byte),
-        (VectorFormat::Npy, Element::I32) => conversion.npy_ids(&mut input, int),
-        (VectorFormat::Npy, Element::I64) => conversion.npy_ids(&mut input, |id, _| Ok(id)),
-        (VectorFormat::Npy, _) => conversion.npy::<f32>(&mut input, |x, _| Ok(x)),
-        (VectorFormat::Fvecs, _) => conversion.prefixed(&mut input, |x, _| Ok(x.to_le_bytes())),
-        (VectorFormat::Bvecs, _) => conversion.prefixed(&mut input, |x, row| Ok([byte(x, row)?])),
-        (VectorFormat::Ivecs, _) => conversion.ivecs(&mut input),
+        (VectorFormat::Npy, Element::U8) => conversion.npy(input, rows, byte),
+        (VectorFormat::Npy, Element::I32) => conversion.npy(input, ids, int),
+        (VectorFormat::Npy, Element::I64) => conversion.npy(input, ids, |id, _| Ok(id)),
+        (VectorFormat::Npy, _) => conversion.npy(input, rows, |x, _| Ok(x)),
+        (VectorFormat::Fvecs, _) => conversion.prefixed(input, rows, |x, _| Ok(x.to_le_bytes())),
+        (VectorFormat::Bvecs, _) => conversion.prefixed(input, rows, |x, row| Ok([byte(x, row)?])),
+        (VectorFormat::Ivecs, _) => {
+            conversion.prefixed(input, ids, |id, row| Ok(int(id, row)?.to_le_bytes()))
+        }
     }?;
     let value = json!({
         "from": args.from, "to": args.to, "to_format": format.to_string(), "n": n, "d": d,
@@ -110,6 +113,9 @@ fn int(id: i64, row: usize) -> Done<i32> {
     })
 }
 
+/// Reads some rows from the first one named on.
+type Read<T> = fn(&mut VectorFile, usize, usize) -> burn_ivf::Result<Vec<T>>;
+
 /// From which file to which.
 struct Conversion<'a> {
     from: &'a Path,
@@ -118,10 +124,11 @@ struct Conversion<'a> {
 }
 
 impl Conversion<'_> {
-    fn npy<T: AutoSerialize + Copy>(
+    fn npy<X: Copy, T: AutoSerialize + Copy>(
         &self,
         input: &mut VectorFile,
-        each: impl Fn(f32, usize) -> Done<T>,
+        read: Read<X>,
+        each: impl Fn(X, usize) -> Done<T>,
     ) -> Done {
         let shape = [input.len() as u64, input.d() as u64];
         let d = input.d();
@@ -131,7 +138,7 @@ impl Conversion<'_> {
                 .shape(&shape)
                 .writer(file)
                 .begin_nd()?;
-            self.blocks(input, VectorFile::read_block, |at, block| {
+            self.blocks(input, read, |at, block| {
                 for (i, &x) in block.iter().enumerate() {
                     writer.push(&each(x, at + i / d)?)?;
                 }
@@ -141,39 +148,17 @@ impl Conversion<'_> {
         })
     }
 
-    fn npy_ids<T: AutoSerialize + Copy>(
-        &self,
-        input: &mut VectorFile,
-        each: impl Fn(i64, usize) -> Done<T>,
-    ) -> Done {
-        let shape = [input.len() as u64, input.d() as u64];
-        let d = input.d();
-        self.whole(|file| {
-            let mut writer = WriteOptions::new()
-                .default_dtype()
-                .shape(&shape)
-                .writer(file)
-                .begin_nd()?;
-            self.blocks(input, VectorFile::read_ids, |at, block| {
-                for (i, &id) in block.iter().enumerate() {
-                    writer.push(&each(id, at + i / d)?)?;
-                }
-                Ok(())
-            })?;
-            Ok(writer.finish()?)
-        })
-    }
-
     /// Rows with their dimension before each.
-    fn prefixed<const N: usize>(
+    fn prefixed<X: Copy, const N: usize>(
         &self,
         input: &mut VectorFile,
-        each: impl Fn(f32, usize) -> Done<[u8; N]>,
+        read: Read<X>,
+        each: impl Fn(X, usize) -> Done<[u8; N]>,
     ) -> Done {
         let d = input.d();
         let prefix = prefix(d)?;
         self.whole(|file| {
-            self.blocks(input, VectorFile::read_block, |at, block| {
+            self.blocks(input, read, |at, block| {
                 for (i, row) in block.chunks_exact(d).enumerate() {
                     file.write_all(&prefix)?;
                     for &x in row {
@@ -185,27 +170,11 @@ impl Conversion<'_> {
         })
     }
 
-    fn ivecs(&self, input: &mut VectorFile) -> Done {
-        let d = input.d();
-        let prefix = prefix(d)?;
-        self.whole(|file| {
-            self.blocks(input, VectorFile::read_ids, |at, block| {
-                for (i, row) in block.chunks_exact(d).enumerate() {
-                    file.write_all(&prefix)?;
-                    for &id in row {
-                        file.write_all(&int(id, at + i)?.to_le_bytes())?;
-                    }
-                }
-                Ok(())
-            })
-        })
-    }
-
     /// All of the input in blocks, each with the number of its first row.
     fn blocks<T>(
         &self,
         input: &mut VectorFile,
-        read: impl Fn(&mut VectorFile, usize, usize) -> burn_ivf::Result<Vec<T>>,
+        read: Read<T>,
         mut write: impl FnMut(usize, Vec<T>) -> Done,
     ) -> Done {
         let (n, mut start) = (input.len(), 0);

@@ -27,7 +27,7 @@ use crate::{
     select_k::{Output, SelectedOnDevice, Source},
 };
 use cubecl::{prelude::*, server::Handle};
-use half::f16;
+use half::{bf16, f16};
 
 /// The inputs of a scan on a device.
 #[derive(Debug, Clone, Copy)]
@@ -208,6 +208,9 @@ fn at_home<R: Runtime>(
             }
             Element::F16 => {
                 part.launch::<f16, R>(problem, &queries, reads, limits, &pairs, print)?;
+            }
+            Element::Bf16 => {
+                part.launch::<bf16, R>(problem, &queries, reads, limits, &pairs, print)?;
             }
         }
         let source = Source::Pairs(pairs);

@@ -4,7 +4,7 @@ use super::Problem;
 use crate::{
     bound::{Extent, Reach},
     distance,
-    rows::{Layout, planes},
+    rows::planes,
     share::share,
     simd::Isa,
 };
@@ -55,7 +55,7 @@ impl Queries {
         let d = problem.d;
         let stride = distance::padded(d);
         let rounds = isa.rounds_queries()
-            && (problem.lists.iter()).any(|list| list.rows().layout() != Layout::F32);
+            && (problem.lists.iter()).any(|list| list.rows().layout().has_high());
         let half_stride = if rounds {
             d.next_multiple_of(planes::PIECE)
         } else {

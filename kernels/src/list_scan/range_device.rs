@@ -21,7 +21,7 @@ use crate::{
     select_k::{Labels, Output, QUEUE_K, Select, Source, select_on},
 };
 use cubecl::{prelude::*, server::Handle};
-use half::f16;
+use half::{bf16, f16};
 
 /// The rows within a distance of every query, on the device.
 #[derive(Debug, Clone)]
@@ -67,6 +67,7 @@ pub fn within_on<R: Runtime>(
         match problem.lists.element() {
             Element::F32 => at_home::<f32, R>(problem, limit, reads, restriction, orders),
             Element::F16 => at_home::<f16, R>(problem, limit, reads, restriction, orders),
+            Element::Bf16 => at_home::<bf16, R>(problem, limit, reads, restriction, orders),
         }
     })
 }

@@ -466,7 +466,7 @@ fn filters_keep_to_their_bound() {
     let mut worst: f64 = 0.0;
     for case in 0..400 {
         let d = draws.pick(&[1, 2, 7, 8, 16, 31, 64, 200, 1000]);
-        let layout = draws.pick(&[Layout::Planes, Layout::Copy, Layout::F32]);
+        let layout = draws.pick(&Layout::WHOLE);
         let (rows, query) = rows_and_query(&mut draws, d, layout);
         for (metric, isa) in Metric::ALL
             .into_iter()

@@ -256,7 +256,11 @@ pub(super) struct Strip<'a> {
 
 /// Whether a tile reads panels that were written out as f32 first.
 fn widens(rows: &Rows, exact: bool, isa: Isa) -> bool {
-    rows.layout() != Layout::F32 && (exact || !isa.rounds_queries())
+    match rows.layout() {
+        Layout::F32 => false,
+        Layout::F16 => true,
+        Layout::Planes | Layout::Copy | Layout::Bf16 => exact || !isa.rounds_queries(),
+    }
 }
 
 /// Runs the tile that fits over a strip, for all queries of a group; by exact values or those of
@@ -277,7 +281,7 @@ pub(super) fn scan_strip(
     #[cfg(target_arch = "x86_64")]
     if let Some(bf16) = isa.bf16()
         && !widen
-        && strip.rows.layout() != Layout::F32
+        && strip.rows.layout().has_high()
     {
         let high = strip.rows.high(strip.panels.clone());
         match metric {
@@ -290,6 +294,7 @@ pub(super) fn scan_strip(
     if let Some(avx2) = isa.avx2()
         && widen
         && !exact
+        && strip.rows.layout().has_high()
         && group.queries.len() <= super::shift::QUERIES
     {
         let high = strip.rows.high(strip.panels.clone());
@@ -336,10 +341,10 @@ impl<K: Sink> WithSimd for Tiles<'_, K> {
         let panels = self.strip.panels.clone();
         let panels: &[f32] = match self.widened {
             Some(widened) => {
+                let isa = self.group.block.isa;
                 if self.exact {
-                    self.strip.rows.widen_exact(panels, widened);
+                    self.strip.rows.widen_exact(panels, isa, widened);
                 } else {
-                    let isa = self.group.block.isa;
                     self.strip.rows.widen(panels, isa, widened);
                 }
                 widened

@@ -12,7 +12,7 @@ use crate::{
     select_k::{Labels, Output, Pair, Select, SelectedOnDevice, write},
 };
 use cubecl::{prelude::*, server::Handle};
-use half::f16;
+use half::{bf16, f16};
 
 /// Compile-time parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,6 +78,7 @@ pub(crate) fn nearest_on<R: Runtime>(
     match problem.lists.element() {
         Element::F32 => launch::<f32, R>(problem, queries, output, labels, answer),
         Element::F16 => launch::<f16, R>(problem, queries, output, labels, answer),
+        Element::Bf16 => launch::<bf16, R>(problem, queries, output, labels, answer),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::{
     device::{Gpu, VECTOR, array},
 };
 use cubecl::{prelude::*, server::Handle};
-use half::f16;
+use half::{bf16, f16};
 
 /// Components of a row in memory.
 pub(crate) fn padded(d: usize) -> usize {
@@ -55,7 +55,7 @@ impl Copy<'_> {
         from: Option<&Handle>,
         to: Option<&Handle>,
     ) -> Result<(), KernelError> {
-        self.run::<u32, u32, R>(gpu, from, to)
+        self.run::<u32, u32, R>(gpu, Round::None, from, to)
     }
 
     /// [`launch`](Self::launch) of components (then lengths and strides count those) stored in one way
@@ -69,15 +69,24 @@ impl Copy<'_> {
     ) -> Result<(), KernelError> {
         match elements {
             (Element::F32, Element::F32) => self.launch(gpu, from, to),
-            (Element::F32, Element::F16) => self.run::<f32, f16, R>(gpu, from, to),
-            (Element::F16, Element::F32) => self.run::<f16, f32, R>(gpu, from, to),
-            (Element::F16, Element::F16) => self.run::<f16, f16, R>(gpu, from, to),
+            (Element::F32, Element::F16) => self.run::<f32, f16, R>(gpu, Round::F16, from, to),
+            (Element::F32, Element::Bf16) => self.run::<f32, bf16, R>(gpu, Round::Bf16, from, to),
+            (Element::F16, Element::F32) => self.run::<f16, f32, R>(gpu, Round::None, from, to),
+            (Element::Bf16, Element::F32) => self.run::<bf16, f32, R>(gpu, Round::None, from, to),
+            // Rows stored alike move as words.
+            (Element::F16 | Element::Bf16, Element::F16 | Element::Bf16) => {
+                Err(KernelError::Type {
+                    element: elements.1,
+                    what: "copy",
+                })
+            }
         }
     }
 
     fn run<A: Numeric, B: Numeric, R: Runtime>(
         &self,
         gpu: &Gpu<R>,
+        round: Round,
         from: Option<&Handle>,
         to: Option<&Handle>,
     ) -> Result<(), KernelError> {
@@ -109,6 +118,7 @@ impl Copy<'_> {
         let how = How {
             from: from.is_some(),
             to: to.is_some(),
+            round,
         };
         // Not read where there are none; any buffer will do.
         let from = from.map_or_else(|| array(source, 1), |h| array(h, self.n));
@@ -144,11 +154,48 @@ struct Strides {
     target: u32,
 }
 
-/// Which rows are named.
+/// Which rows are named, and what becomes of their components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct How {
     from: bool,
     to: bool,
+    round: Round,
+}
+
+/// What f32 components are rounded to before they are converted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Round {
+    None,
+    F16,
+    Bf16,
+}
+
+/// The nearest bf16, ties to even, of a number.
+#[cube]
+fn to_bf16(x: f32) -> f32 {
+    let bits = u32::reinterpret(x);
+    let up = 0x7FFFu32 + ((bits >> 16u32) & 1u32);
+    f32::reinterpret((bits + up) & 0xFFFF_0000u32)
+}
+
+/// The nearest f16, ties to even, of a number below 65520: devices may convert what lies between two
+/// of them either way, so nothing is left to them.
+#[cube]
+fn to_f16(x: f32) -> f32 {
+    let bits = u32::reinterpret(x);
+    let sign = bits & 0x8000_0000u32;
+    let size = bits & 0x7FFF_FFFFu32;
+    let up = 0xFFFu32 + ((size >> 13u32) & 1u32);
+    let normal = (size + up) & 0xFFFF_E000u32;
+    // Below 2⁻¹⁴ they are the multiples of 2⁻²⁴.
+    let tiny = size < 0x3880_0000u32;
+    let scaled = select(tiny, f32::reinterpret(size) * 16_777_216.0f32, 0.0f32);
+    let whole = u32::cast_from(scaled);
+    let rest = scaled - f32::cast_from(whole);
+    let odd = (whole & 1u32) == 1u32;
+    let more = rest > 0.5f32 || (rest == 0.5f32 && odd);
+    let near = f32::cast_from(select(more, whole + 1u32, whole)) * 5.960_464_5e-8f32;
+    f32::reinterpret(select(tiny, u32::reinterpret(near), normal) | sign)
 }
 
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -176,7 +223,21 @@ fn copy_rows<A: Numeric, B: Numeric, N: Size>(
         }
         let mut word = Vector::<B, N>::new(B::from_int(0));
         if at < strides.filled as usize {
-            word = Vector::<B, N>::cast_from(source[source_row * strides.source as usize + at]);
+            let from = source[source_row * strides.source as usize + at];
+            if comptime!(how.round == Round::None) {
+                word = Vector::<B, N>::cast_from(from);
+            } else {
+                let mut near = Vector::<f32, N>::cast_from(from);
+                #[unroll]
+                for lane in 0..N::value() {
+                    if comptime!(how.round == Round::F16) {
+                        near[lane] = to_f16(near[lane]);
+                    } else {
+                        near[lane] = to_bf16(near[lane]);
+                    }
+                }
+                word = Vector::<B, N>::cast_from(near);
+            }
         }
         target[target_row * strides.target as usize + at] = word;
         item += CUBE_COUNT * CUBE_DIM as usize;

@@ -36,27 +36,29 @@ pub enum Element {
     /// 4 bytes, exact.
     #[default]
     F32,
-    /// 2 bytes: the nearest f16 of what was appended (infinite beyond 65504).
+    /// 2 bytes: the nearest f16 of what was appended (ties to even, infinite from 65520 on).
     F16,
+    /// 2 bytes: the nearest bf16 of what was appended (ties to even).
+    Bf16,
 }
 
 impl Element {
     /// Whether a device can compute with it.
     pub fn is_supported<R: Runtime>(self, gpu: &Gpu<R>) -> bool {
-        match self {
-            Self::F32 => true,
-            Self::F16 => {
-                let half = ElemType::Float(FloatKind::F16);
-                gpu.client().properties().supports_type(half)
-            }
-        }
+        let kind = match self {
+            Self::F32 => return true,
+            Self::F16 => FloatKind::F16,
+            Self::Bf16 => FloatKind::BF16,
+        };
+        let properties = gpu.client().properties();
+        properties.supports_type(ElemType::Float(kind))
     }
 
     /// 32-bit words of `padded` components (a multiple of 4).
     fn words(self, padded: usize) -> usize {
         match self {
             Self::F32 => padded,
-            Self::F16 => padded / 2,
+            Self::F16 | Self::Bf16 => padded / 2,
         }
     }
 }

@@ -1,6 +1,7 @@
-//! How the vectors of a list are stored: three layouts, one interface.
+//! How the vectors of a list are stored: five layouts, one interface.
 //!
-//! Rows keep the order in which they were pushed and come back bit for bit. What a filter reads
+//! Rows keep the order in which they were pushed and come back bit for bit, from the 16-bit layouts
+//! as the nearest value of their type. What a filter reads
 //! lies in panels of [`PANEL`] rows, arranged so that a register holds components of several rows;
 //! what the exact re-rank reads lies row by row.
 //!
@@ -9,6 +10,8 @@
 //! | `Planes` | high 16 bits, rounded to bf16 (`planes.rs`) | high and low 16 bits | 4 |
 //! | `Copy` | high 16 bits, rounded to bf16 | a row of f32 | 6 |
 //! | `F32` | f32 panels, component by component | the same | 4 |
+//! | `Bf16` | bf16, as the high 16 bits above | the same | 2 |
+//! | `F16` | f16 panels, component by component | the same | 2 |
 //!
 //! Beside the components a list holds the squared length of every row and, over all its rows, the
 //! largest length and the largest rounding error of the filter (`bound.rs`).
@@ -17,6 +20,7 @@
 pub(crate) mod copy;
 #[cfg(feature = "cube")]
 pub mod device;
+mod half;
 mod moving;
 pub(crate) mod planes;
 
@@ -31,7 +35,7 @@ use pulp::{Simd, WithSimd};
 /// Rows per panel: one AVX-512 register of f32.
 pub const PANEL: usize = 16;
 
-/// How a list stores its vectors. Answers do not depend on it.
+/// How a list stores its vectors. Answers do not depend on it but for what 16 bits cannot hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Layout {
     /// Every f32 once, as two 16-bit planes; searches read the high one and a few rows of the low
@@ -43,18 +47,26 @@ pub enum Layout {
     Copy,
     /// f32 only: no padding of the dimension, for few components or exact filters.
     F32,
+    /// The nearest f16 (ties to even), infinite from 65520 on.
+    F16,
+    /// The nearest bf16 (ties to even).
+    Bf16,
 }
 
 impl Layout {
+    /// The layouts that keep every f32.
+    pub const WHOLE: [Self; 3] = [Self::Planes, Self::Copy, Self::F32];
     /// Every layout.
-    pub const ALL: [Self; 3] = [Self::Planes, Self::Copy, Self::F32];
+    pub const ALL: [Self; 5] = [Self::Planes, Self::Copy, Self::F32, Self::F16, Self::Bf16];
 
-    /// Its name: `"planes"`, `"copy"` or `"f32"`.
+    /// Its name: `"planes"`, `"copy"`, `"f32"`, `"f16"` or `"bf16"`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Planes => "planes",
             Self::Copy => "copy",
             Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
         }
     }
 
@@ -70,8 +82,9 @@ impl Layout {
         }
     }
 
-    const fn has_high(self) -> bool {
-        !matches!(self, Self::F32)
+    /// Whether filters read bf16 pieces, as [`planes`] lays them out.
+    pub(crate) const fn has_high(self) -> bool {
+        !matches!(self, Self::F32 | Self::F16)
     }
 }
 
@@ -89,7 +102,8 @@ pub struct Rows {
     d: usize,
     len: usize,
     layout: Layout,
-    /// High planes of whole panels, as [`planes`] lays them out (`Planes`, `Copy`).
+    /// High planes of whole panels, as [`planes`] lays them out (`Planes`, `Copy`, `Bf16`), or panels of
+    /// f16 `[len.div_ceil(PANEL), d, PANEL]` (`F16`).
     high: Aligned<u16>,
     /// Low planes, `[len, d]` (`Planes`).
     low: Aligned<u16>,
@@ -149,9 +163,18 @@ impl Rows {
         &self.norms[panels.start * PANEL..panels.end * PANEL]
     }
 
-    /// High planes of some panels (not `F32`).
+    /// 16-bit values of a panel.
+    fn high_size(&self) -> usize {
+        match self.layout {
+            Layout::F32 => 0,
+            Layout::F16 => PANEL * self.d,
+            Layout::Planes | Layout::Copy | Layout::Bf16 => planes::panel_size(self.d),
+        }
+    }
+
+    /// High planes (f16 panels) of some panels (not `F32`).
     pub(crate) fn high(&self, panels: Range<usize>) -> &[u16] {
-        let size = planes::panel_size(self.d);
+        let size = self.high_size();
         &self.high[panels.start * size..panels.end * size]
     }
 
@@ -164,8 +187,8 @@ impl Rows {
     /// Bytes a filter reads of one panel.
     pub(crate) fn panel_bytes(&self) -> usize {
         match self.layout {
-            Layout::Planes | Layout::Copy => planes::panel_size(self.d) * size_of::<u16>(),
             Layout::F32 => PANEL * self.d * size_of::<f32>(),
+            _ => self.high_size() * size_of::<u16>(),
         }
     }
 
@@ -180,18 +203,18 @@ impl Rows {
     pub fn reserve(&mut self, additional: usize) {
         let rows = self.len + additional;
         let panels = rows.div_ceil(PANEL);
-        if self.layout.has_high() {
-            grow(&mut self.high, panels * planes::panel_size(self.d));
-        }
+        let high = panels * self.high_size();
+        grow(&mut self.high, high);
         match self.layout {
             Layout::Planes => grow(&mut self.low, rows * self.d),
             Layout::Copy => grow(&mut self.full, rows * self.d),
             Layout::F32 => grow(&mut self.full, panels * PANEL * self.d),
+            Layout::F16 | Layout::Bf16 => {}
         }
         grow(&mut self.norms, panels * PANEL);
     }
 
-    /// Appends one vector of `d` finite components; NaN is legal in a list that no scan reads, only
+    /// Appends one vector of `d` components, finite as stored; NaN is legal in a list that no scan reads, only
     /// [`copy_row`](Self::copy_row).
     ///
     /// # Panics
@@ -199,11 +222,13 @@ impl Rows {
     pub fn push(&mut self, row: &[f32]) {
         assert_eq!(row.len(), self.d, "a row must have d components");
         assert!(self.len < u32::MAX as usize - 1, "a list is full");
+        let rounded = half::rounded(self.layout, row);
+        let row = rounded.as_deref().unwrap_or(row);
         debug_assert!(row.iter().all(|v| !v.is_infinite()), "rows are finite");
         Isa::detect().run(Push { rows: self, row });
     }
 
-    /// Appends vectors, row-major `[n, d]`, of finite components.
+    /// Appends vectors, row-major `[n, d]`, of components that are finite as stored.
     ///
     /// # Panics
     /// When `rows` does not hold whole vectors, or the list would hold 2³² - 1 rows.
@@ -211,6 +236,8 @@ impl Rows {
         assert!(rows.len().is_multiple_of(self.d), "rows are whole");
         let n = rows.len() / self.d;
         assert!(n < u32::MAX as usize - self.len, "a list is full");
+        let rounded = half::rounded(self.layout, rows);
+        let rows = rounded.as_deref().unwrap_or(rows);
         debug_assert!(rows.iter().all(|v| v.is_finite()), "rows are finite");
         self.reserve(n);
         Isa::detect().run(Extend {
@@ -219,16 +246,15 @@ impl Rows {
         });
     }
 
+    /// Appends a row of values that the layout can hold.
     #[inline(always)]
     fn push_row<S: Simd>(&mut self, simd: S, row: &[f32]) {
         let (panel, place) = (self.len / PANEL, self.len % PANEL);
         self.reserve(1);
         if place == 0 {
             self.norms.resize((panel + 1) * PANEL, f32::INFINITY);
-            if self.layout.has_high() {
-                let size = planes::panel_size(self.d);
-                self.high.resize((panel + 1) * size, 0);
-            } else {
+            self.high.resize((panel + 1) * self.high_size(), 0);
+            if self.layout == Layout::F32 {
                 self.full.resize((panel + 1) * PANEL * self.d, 0.0);
             }
         }
@@ -253,6 +279,8 @@ impl Rows {
                     line[place] = value;
                 }
             }
+            Layout::F16 => half::write_f16(&mut self.high[panel * PANEL * self.d..], place, row),
+            Layout::Bf16 => {}
         }
         let norm2 = distance::norm2(simd, row);
         self.norms[self.len] = norm2;
@@ -311,6 +339,14 @@ impl Rows {
                     *value = line[slot % PANEL];
                 }
             }
+            Layout::F16 => {
+                let panel = self.high(slot / PANEL..slot / PANEL + 1);
+                half::read_f16(panel, slot % PANEL, out);
+            }
+            Layout::Bf16 => {
+                let panel = self.high(slot / PANEL..slot / PANEL + 1);
+                planes::read_high(panel, slot % PANEL, out);
+            }
         }
     }
 
@@ -319,7 +355,8 @@ impl Rows {
     pub(crate) fn rows_ahead(&self) -> usize {
         match self.layout {
             Layout::F32 => (128 / self.d).max(1),
-            Layout::Planes | Layout::Copy => 8,
+            Layout::F16 => (256 / self.d).max(1),
+            Layout::Planes | Layout::Copy | Layout::Bf16 => 8,
         }
     }
 
@@ -327,13 +364,15 @@ impl Rows {
     #[inline(always)]
     pub(crate) fn prefetch_row(&self, slot: usize) {
         match self.layout {
-            Layout::Planes => {
+            Layout::Planes | Layout::Bf16 => {
                 let steps = self.d.div_ceil(PIECE);
                 let size = planes::panel_size(self.d);
                 let at = (slot / PANEL) * size + (slot % SUBPANELS) * (size / SUBPANELS);
                 prefetch(&self.high[at..], steps);
-                let lines = (self.d * size_of::<u16>()).div_ceil(64) + 1;
-                prefetch(&self.low[slot * self.d..], lines);
+                if self.layout == Layout::Planes {
+                    let lines = (self.d * size_of::<u16>()).div_ceil(64) + 1;
+                    prefetch(&self.low[slot * self.d..], lines);
+                }
             }
             Layout::Copy => {
                 let lines = (self.d * size_of::<f32>()).div_ceil(64) + 1;
@@ -341,12 +380,20 @@ impl Rows {
             }
             // A row touches every line of its panel.
             Layout::F32 => prefetch(self.f32_panels(slot / PANEL..slot / PANEL + 1), self.d),
+            Layout::F16 => prefetch(
+                self.high(slot / PANEL..slot / PANEL + 1),
+                self.d.div_ceil(2),
+            ),
         }
     }
 
     /// Writes panels as f32 `[panels, d, PANEL]`, as the filter sees them; not for `F32`.
     #[inline(always)]
     pub(crate) fn widen(&self, panels: Range<usize>, isa: Isa, out: &mut [f32]) {
+        if self.layout == Layout::F16 {
+            half::widen_f16(self.high(panels), out);
+            return;
+        }
         let size = planes::panel_size(self.d);
         for (panel, out) in panels.zip(out.chunks_exact_mut(PANEL * self.d)) {
             planes::widen(&self.high[panel * size..][..size], self.d, isa, out);
@@ -355,7 +402,11 @@ impl Rows {
 
     /// Writes panels as f32 `[panels, d, PANEL]`, with the exact values.
     #[inline(always)]
-    pub(crate) fn widen_exact(&self, panels: Range<usize>, out: &mut [f32]) {
+    pub(crate) fn widen_exact(&self, panels: Range<usize>, isa: Isa, out: &mut [f32]) {
+        if matches!(self.layout, Layout::F16 | Layout::Bf16) {
+            self.widen(panels, isa, out);
+            return;
+        }
         let mut row = vec![0.0; self.d];
         for (panel, out) in panels.zip(out.chunks_exact_mut(PANEL * self.d)) {
             out.fill(0.0);
@@ -430,7 +481,7 @@ mod tests {
 
     #[test]
     fn rows_come_back_bit_for_bit() {
-        for layout in Layout::ALL {
+        for layout in Layout::WHOLE {
             for d in [1, 3, 8, 16, 33, 100] {
                 let mut rows = Rows::new(d, layout);
                 let values: Vec<Vec<f32>> = (0..50)
@@ -470,7 +521,7 @@ mod tests {
                 {
                     let mut out = vec![7.0; 3 * PANEL * d];
                     if exact {
-                        rows.widen_exact(0..3, &mut out);
+                        rows.widen_exact(0..3, isa, &mut out);
                     } else {
                         rows.widen(0..3, isa, &mut out);
                     }
@@ -511,6 +562,8 @@ mod tests {
             (Layout::Planes, 1.02),
             (Layout::F32, 1.02),
             (Layout::Copy, 1.52),
+            (Layout::F16, 0.52),
+            (Layout::Bf16, 0.52),
         ] {
             let mut rows = Rows::new(128, layout);
             rows.reserve(4096);
@@ -531,6 +584,7 @@ mod tests {
             for i in 0..200 {
                 let row: Vec<f32> = (0..40).map(|t| ((i * 40 + t) as f32).sin()).collect();
                 rows.push(&row);
+                let row = half::rounded(layout, &row).unwrap_or(row);
                 let norm = distance::reference(crate::Metric::InnerProduct, &row, &row).sqrt();
                 let seen: Vec<f32> = row.iter().map(|&x| planes::filtered(x)).collect();
                 let error = distance::reference(crate::Metric::L2, &row, &seen).sqrt();

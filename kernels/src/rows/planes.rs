@@ -152,6 +152,17 @@ pub(crate) fn read_row(panel: &[u16], place: usize, low: &[u16], out: &mut [f32]
     }
 }
 
+/// Reads a row's high plane alone.
+#[inline(always)]
+pub(crate) fn read_high(panel: &[u16], place: usize, out: &mut [f32]) {
+    let from = at(out.len(), place, 0);
+    for (out, high) in out.chunks_mut(PIECE).zip(panel[from..].chunks(LINE)) {
+        for (out, &high) in out.iter_mut().zip(high) {
+            *out = wide(high);
+        }
+    }
+}
+
 /// [`read_row`] with 256-bit registers.
 ///
 /// # Safety

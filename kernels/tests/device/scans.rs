@@ -98,6 +98,7 @@ impl World {
                 let stored = flat[i * d..(i + 1) * d].iter().map(|&v| match element {
                     Element::F32 => v,
                     Element::F16 => half::f16::from_f32(v).to_f32(),
+                    Element::Bf16 => half::bf16::from_f32(v).to_f32(),
                 });
                 rows[list as usize].push(&stored.collect::<Vec<_>>());
                 ids[list as usize].push(new[i]);
@@ -382,12 +383,21 @@ fn answers_larger_than_a_buffer_are_refused() {
 #[test]
 fn rows_of_halves_are_found_by_what_they_became() {
     let client = client();
-    let mut rng = Rng(61);
-    for (i, gpu) in guises(&client).into_iter().enumerate() {
-        if !Element::F16.is_supported(&gpu) {
-            eprintln!("skipped: {gpu:?} has no f16");
-            return;
+    for element in [Element::F16, Element::Bf16] {
+        if element.is_supported(&Gpu::new(&client)) {
+            found_by_what_they_became(&client, element);
+        } else {
+            let lists = DeviceLists::new(&Gpu::new(&client), 3, 1, 2).of(element);
+            let error = lists.unwrap_err();
+            assert!(matches!(error, KernelError::Type { .. }), "{error}");
+            eprintln!("{element:?}: refused, the device lacks the type");
         }
+    }
+}
+
+fn found_by_what_they_became(client: &Client, element: Element) {
+    let mut rng = Rng(61);
+    for (i, gpu) in guises(client).into_iter().enumerate() {
         for (d, k) in [
             (1, 10),
             (3, 1),
@@ -400,7 +410,7 @@ fn rows_of_halves_are_found_by_what_they_became() {
             let shape = SHAPES[(d + i) % SHAPES.len()];
             let metric = Metric::ALL[(d + k) % 2];
             let what = format!("{gpu:?} d {d} k {k} {shape:?} {metric}");
-            let world = World::of(Element::F16, &gpu, &client, (d, 700), shape, &mut rng);
+            let world = World::of(element, &gpu, client, (d, 700), shape, &mut rng);
             assert!(world.device.bytes() <= world.device.len() * (d.div_ceil(4) * 8 + 4) * 3 / 2);
             let nq = 5;
             let queries: Vec<f32> = (0..nq).flat_map(|_| vector(&mut rng, d, shape)).collect();
@@ -414,13 +424,13 @@ fn rows_of_halves_are_found_by_what_they_became() {
             };
             let order = Order::ListMajor;
             let best = list_scan::scan(&problem, &probes, 4, order, Isa::detect()).unwrap();
-            let on = upload(&client, &probes);
+            let on = upload(client, &probes);
             let reads = Reads::Lists(&on, 4);
-            let found = search(&world, &client, metric, (&queries, k), reads, 1 << 28);
+            let found = search(&world, client, metric, (&queries, k), reads, 1 << 28);
             compare(&world, metric, &queries, k, &found, &best, &what);
             let at = [world.device.position(2, 0), world.device.position(2, 1)];
             let gathered = world.device.gather(&at).unwrap();
-            let gathered: Vec<u32> = download(&client, &gathered, 2 * d);
+            let gathered: Vec<u32> = download(client, &gathered, 2 * d);
             let mut row = vec![0.0; d];
             for (slot, found) in gathered.chunks_exact(d).enumerate() {
                 world.rows[2].copy_row(slot, &mut row);
@@ -429,6 +439,57 @@ fn rows_of_halves_are_found_by_what_they_became() {
                     "{what}"
                 );
             }
+        }
+    }
+}
+
+/// Appended rows become the nearest value of the type, whatever the device's conversion does: ties, what
+/// is next to them, the smallest and the largest.
+#[test]
+fn halves_are_the_nearest() {
+    let client = client();
+    let gpu = Gpu::new(&client);
+    for (element, near, largest) in [
+        (
+            Element::F16,
+            (|x| half::f16::from_f32(x).to_f32()) as fn(f32) -> f32,
+            65_519.996_f32,
+        ),
+        (
+            Element::Bf16,
+            |x| half::bf16::from_f32(x).to_f32(),
+            3.39e38_f32,
+        ),
+    ] {
+        if !element.is_supported(&gpu) {
+            continue;
+        }
+        let mut values = vec![0.0, -0.0, largest, -largest, 1.0, 65_504.0, 2048.5, 2049.5];
+        for exponent in 100..142 {
+            for mantissa in [
+                0, 1, 0xFFF, 0x1000, 0x1001, 0x3000, 0x2FFF, 0x7F_FFFF, 0x7F_F000,
+            ] {
+                let x = f32::from_bits(exponent << 23 | mantissa);
+                values.extend([x, -x]);
+            }
+        }
+        values.resize(values.len().next_multiple_of(12), 0.5);
+        let d = 12;
+        let n = values.len() / d;
+        let mut lists = DeviceLists::new(&gpu, d, 1, 2).of(element).unwrap();
+        let rows = upload(&client, &values);
+        let added = Added {
+            rows: &rows,
+            lists: &vec![0; n],
+            ids: &(0..n as i64).collect::<Vec<_>>(),
+        };
+        lists.append(&added, |_, _| 0).unwrap();
+        let back = lists.gather(&(0..n as u32).collect::<Vec<_>>()).unwrap();
+        let bytes = client.read_one(back).unwrap();
+        let found: &[f32] = bytemuck::cast_slice(&bytes);
+        for (x, found) in values.iter().zip(found) {
+            let expected = near(*x);
+            assert_eq!(*found, expected, "{element:?} of {x:e}");
         }
     }
 }

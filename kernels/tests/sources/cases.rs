@@ -118,12 +118,12 @@ impl<T: Target> Cases<T> {
         self.search(&self.list(n, d, words), name, k, nq);
     }
 
-    /// Rows stored as f16.
+    /// Rows stored in 16 bits.
     fn halves(&self) {
-        for d in [3, 128] {
-            self.say(&format!("halves {d}"));
+        for (d, element) in [(3, Element::F16), (128, Element::F16), (128, Element::Bf16)] {
+            self.say(&format!("halves {d} {element:?}"));
             let lists = DeviceLists::new(&self.gpu, d, 1, 2);
-            let mut lists = lists.of(Element::F16).unwrap();
+            let mut lists = lists.of(element).unwrap();
             for first in [0, 5000] {
                 let ids: Vec<i64> = (first..first + 5000).collect();
                 self.append(&mut lists, &vec![0; 5000], &ids);

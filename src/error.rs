@@ -217,15 +217,33 @@ pub enum Error {
         /// The device's limit.
         limit: usize,
     },
-    /// The backend stores vectors in its own way.
-    #[error(
-        "storage {storage} is for CPU backends; {backend} stores vectors as its kernels read them, choose storage auto"
-    )]
+    /// The backend or its device cannot store vectors so.
+    #[error("storage {storage} is not for {backend}: {reason}; choose storage {instead}")]
     Storage {
         /// What was asked for.
         storage: crate::params::Storage,
         /// The backend.
         backend: String,
+        /// Why not.
+        reason: &'static str,
+        /// What it has.
+        instead: &'static str,
+    },
+    /// A component that 16 bits cannot hold.
+    #[error(
+        "component {component} of vector {row} is {value}, and {storage} ends below {limit}; store bf16 or f32, or scale the vectors"
+    )]
+    Overflow {
+        /// The vector's place in the call (or in its list, when an index is stored anew).
+        row: usize,
+        /// Which component.
+        component: usize,
+        /// Its value.
+        value: f32,
+        /// The storage of the index.
+        storage: crate::params::Storage,
+        /// Magnitudes from here on become infinite.
+        limit: f32,
     },
     /// A file or stream could not be read or written.
     #[error("{action} failed: {message}")]

@@ -6,7 +6,7 @@ use super::{
     Capabilities, Groups, Hits, IvfBackend, Keep, ListStore, Places, Probing, RangeHits, Reads,
     RowIds, Scan, Slot, label_dtype,
 };
-use crate::error::Result;
+use crate::{error::Result, params::Storage};
 use burn::tensor::{
     DType, Int, Shape, Tensor, TensorPrimitive,
     backend::{Backend, DeviceOps},
@@ -20,7 +20,7 @@ use burn_ivf_kernels::{
     list_scan::{self, DeviceProblem, FoundOnDevice, Orders, scan_restricted_on, within_on},
     means::means_on,
     pairwise::{Measure, Output as PairOutput, pairwise_on},
-    rows::device::{Added, DeviceLists},
+    rows::device::{Added, DeviceLists, Element},
     select_k::{Labels, Output, SelectedOnDevice, Source, select_on},
     unit::unit_rows_on,
 };
@@ -77,8 +77,11 @@ impl<R: CubeRuntime, E: Cube<R>> ListStore<E> for CubeLists<R> {
             Keep::Vectors(_) => label_words(label_dtype::<E>(device)),
         };
         let gpu = Gpu::new(&R::client(device));
+        let lists = || DeviceLists::new(&gpu, d, nlist, words);
+        let stored = lists().of(element(keep));
+        debug_assert!(stored.is_ok(), "{keep:?} is not among the capabilities");
         Self {
-            lists: DeviceLists::new(&gpu, d, nlist, words),
+            lists: stored.unwrap_or_else(|_| lists()),
             device: device.clone(),
             keep,
             orders: Orders::default(),
@@ -129,7 +132,12 @@ impl<R: CubeRuntime, E: Cube<R>> ListStore<E> for CubeLists<R> {
     }
 
     fn ranks_by(&self) -> String {
-        "f32 differences".to_owned()
+        match self.lists.element() {
+            Element::F32 => "f32 differences",
+            Element::F16 => "f32 differences from f16",
+            Element::Bf16 => "f32 differences from bf16",
+        }
+        .to_owned()
     }
 
     fn to_device(&self, ids: RowIds<'_>, device: &R::Device) -> Result<Self> {
@@ -204,6 +212,15 @@ fn tensor<R: CubeRuntime, const D: usize>(
     CubeTensor::new_contiguous(client, device, Shape::new(shape), handle, dtype)
 }
 
+/// How components are stored.
+fn element(keep: Keep) -> Element {
+    match keep {
+        Keep::Vectors(Storage::F16) => Element::F16,
+        Keep::Vectors(Storage::Bf16) => Element::Bf16,
+        Keep::Vectors(_) | Keep::Centroids => Element::F32,
+    }
+}
+
 /// 32-bit words of a label.
 fn label_words(dtype: DType) -> usize {
     if dtype == DType::I64 { 2 } else { 1 }
@@ -238,6 +255,7 @@ where
 
     fn capabilities(device: &Self::Device) -> Capabilities {
         let client = R::client(device);
+        let gpu = Gpu::new(&client);
         let matmul = &client.properties().features.matmul;
         // With tensor cores Burn's f32 product may run as tf32, which keeps 10 bits.
         let tensor_cores = !(matmul.cmma.is_empty() && matmul.mma.is_empty());
@@ -245,6 +263,8 @@ where
             fused_scan: true,
             kernel: format!("cube ({})", R::name(&client)),
             host: false,
+            f16: Element::F16.is_supported(&gpu),
+            bf16: Element::Bf16.is_supported(&gpu),
             matmul_input_roundoff: if tensor_cores { 2_f64.powi(-10) } else { 0.0 },
         }
     }

@@ -178,6 +178,8 @@ impl<B: HostTensors> ListStore<B> for HostLists {
             Some(Layout::Planes) => "bf16 of planes",
             Some(Layout::Copy) => "bf16 copy",
             Some(Layout::F32) | None => "f32",
+            Some(Layout::F16) => "f16",
+            Some(Layout::Bf16) => "bf16",
         }
         .to_owned()
     }
@@ -216,6 +218,8 @@ fn layout(d: usize, keep: Keep) -> Layout {
         Keep::Vectors(Storage::Planes) => Layout::Planes,
         Keep::Vectors(Storage::Copy) => Layout::Copy,
         Keep::Vectors(Storage::F32) => Layout::F32,
+        Keep::Vectors(Storage::F16) => Layout::F16,
+        Keep::Vectors(Storage::Bf16) => Layout::Bf16,
         // Few enough to keep twice; a short vector is not worth a filter.
         Keep::Centroids if small == Layout::Planes => Layout::Copy,
         Keep::Centroids | Keep::Vectors(Storage::Auto) => small,
@@ -228,6 +232,8 @@ pub fn capabilities() -> Capabilities {
         fused_scan: true,
         kernel: format!("host ({})", Isa::detect().name()),
         host: true,
+        f16: true,
+        bf16: true,
         matmul_input_roundoff: 0.0,
     }
 }

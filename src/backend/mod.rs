@@ -36,7 +36,7 @@ pub use self::{
     store::{Keep, ListStore, Merging, Places, RowIds, Run},
 };
 pub use crate::metric::ScanMetric;
-use crate::{error::Result, plan::Order};
+use crate::{error::Result, params::Storage, plan::Order};
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
 pub use burn_ivf_kernels::list_scan::restrict::{ListOrder, Masks, ReadingOrder, Restriction};
@@ -192,9 +192,34 @@ pub struct Capabilities {
     pub kernel: String,
     /// Whether data lie in host memory.
     pub host: bool,
+    /// Whether lists can hold components of f16.
+    pub f16: bool,
+    /// Whether lists can hold components of bf16.
+    pub bf16: bool,
     /// Relative error with which a matrix product rounds its f32 inputs: 0, or 2⁻¹⁰ where they
     /// may pass through tensor cores as tf32.
     pub matmul_input_roundoff: f64,
+}
+
+impl Capabilities {
+    /// Whether vectors can be stored so.
+    pub fn stores(&self, storage: Storage) -> bool {
+        match storage {
+            Storage::Auto => true,
+            Storage::Planes | Storage::Copy | Storage::F32 => self.host,
+            Storage::F16 => self.f16,
+            Storage::Bf16 => self.bf16,
+        }
+    }
+
+    /// This storage, or [`Storage::Auto`] where there is no such one; every value fits.
+    pub(crate) fn storage(&self, wanted: Storage) -> Storage {
+        if self.stores(wanted) {
+            wanted
+        } else {
+            Storage::Auto
+        }
+    }
 }
 
 /// Which lists every query reads, and in which order.

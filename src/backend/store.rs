@@ -1,5 +1,7 @@
 //! Where a backend keeps the vectors of inverted lists.
 
+#[cfg(doc)]
+use super::Capabilities;
 use super::{portable, read};
 use crate::{error::Result, params::Storage};
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
@@ -9,8 +11,7 @@ use std::sync::Arc;
 /// What a [`ListStore`] is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// The vectors of an index, stored as its user chose (`Auto` where
-    /// [`Capabilities::host`] is false).
+    /// The vectors of an index, stored as its user chose among what [`Capabilities::stores`].
     Vectors(Storage),
     /// A small table that every query reads: centroids.
     Centroids,
@@ -18,7 +19,8 @@ pub enum Keep {
 
 /// Where a backend keeps the vectors of inverted lists.
 ///
-/// Rows keep the order in which they were appended, and come back bit for bit. A clone is a
+/// Rows keep the order in which they were appended, and come back bit for bit, or as the nearest values
+/// (ties to even) of the 16-bit type they are stored in. A clone is a
 /// snapshot: appending to one does not change the other.
 pub trait ListStore<B: Backend>: Clone + core::fmt::Debug + Send + Sync + 'static {
     /// `nlist` empty lists of vectors of `d` components.

@@ -138,10 +138,12 @@ impl<B: IvfBackend> IndexFlat<B> {
         self.lists.storage()
     }
 
-    /// Stores the vectors, those held and those to come, in another way; results are the same.
+    /// Stores the vectors, those held and those to come, in another way; results are the same but for
+    /// what 16 bits cannot hold. What was rounded once stays so.
     ///
     /// # Errors
-    /// [`Error::Storage`] for anything but `Auto` where the backend is no CPU backend.
+    /// [`Error::Storage`] for one that the backend or its device does not have; [`Error::Overflow`] when
+    /// a vector is beyond its range. Nothing changes then.
     pub fn set_storage(&mut self, storage: Storage) -> Result<()> {
         validate::storage::<B>(storage, &self.device)?;
         let chunk = copy_rows(self.d, self.workspace);
@@ -151,7 +153,8 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// Adds vectors `x`, `[n, d]`, with the ids that follow the largest one so far.
     ///
     /// # Errors
-    /// Another dimension, NaN or infinite components: nothing is added.
+    /// Another dimension, NaN or infinite components, or ones beyond the range of the storage: nothing
+    /// is added.
     pub fn add(&mut self, x: Tensor<B, 2>) -> Result<()> {
         let ids = self.lists.auto_ids(x.dims()[0])?;
         self.add_with_ids(x, &ids)

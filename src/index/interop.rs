@@ -110,8 +110,8 @@ impl<B: IvfBackend> IndexFlat<B> {
 
 impl<B: IvfBackend> IndexIvfFlat<B> {
     /// Reads a file that faiss's `write_index` wrote, trained or not: `IndexIVFFlat`, and
-    /// `IndexIVFScalarQuantizer` of type fp16 or bf16, whose vectors become f32 rows (centroid plus
-    /// residual where residuals are stored). The coarse quantizer must be flat.
+    /// `IndexIVFScalarQuantizer` of type fp16 or bf16, whose vectors are stored as such where the device has
+    /// the type, else as f32, or as f32 sums with their centroid where residuals are stored. The coarse quantizer must be flat.
     ///
     /// Lists, ids and nprobe are kept; a direct map is not needed and passed over. Automatic ids go
     /// on after the largest. Beside the index a few MiB are held, or as much as the centroids take.
@@ -169,6 +169,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         if let Some((centroids, lists)) = trained {
             let data = TensorData::new(centroids, [nlist, d]);
             let centroids = Tensor::from_data(data, (device, DType::F32));
+            index.settings.storage = lists.storage();
             index.trained = Some(Trained::with_lists(centroids, lists)?);
         }
         Ok(index)

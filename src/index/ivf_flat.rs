@@ -169,10 +169,12 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         self.settings.storage
     }
 
-    /// Stores the vectors, those held and those to come, in another way; results are the same.
+    /// Stores the vectors, those held and those to come, in another way; results are the same but for
+    /// what 16 bits cannot hold. What was rounded once stays so.
     ///
     /// # Errors
-    /// [`Error::Storage`] for anything but `Auto` where the backend is no CPU backend.
+    /// [`Error::Storage`] for one that the backend or its device does not have; [`Error::Overflow`] when
+    /// a vector is beyond its range. Nothing changes then.
     pub fn set_storage(&mut self, storage: Storage) -> Result<()> {
         validate::storage::<B>(storage, &self.device)?;
         let chunk = copy_rows(self.d, self.settings.workspace);
@@ -318,7 +320,8 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// Adds vectors `x`, `[n, d]`, with the ids that follow the largest one so far.
     ///
     /// # Errors
-    /// Not trained, another dimension, NaN or infinite components: nothing is added.
+    /// Not trained, another dimension, NaN or infinite components, or ones beyond the range of the storage: nothing
+    /// is added.
     pub fn add(&mut self, x: Tensor<B, 2>) -> Result<()> {
         let ids = self.trained()?.lists.auto_ids(x.dims()[0])?;
         self.add_checked(x, &ids, None)
@@ -503,9 +506,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             }
         };
         let mut settings = self.settings;
-        if !B2::capabilities(device).host {
-            settings.storage = Storage::Auto;
-        }
+        settings.storage = B2::capabilities(device).storage(settings.storage);
         Ok(IndexIvfFlat {
             d: self.d,
             metric: self.metric,

@@ -6,7 +6,7 @@ use crate::{
     cluster::KMeansParams,
     error::{Error, Result, illegal},
     lists::InvertedLists,
-    params::{SearchParams, Storage},
+    params::SearchParams,
     persist::{self, FlatSettings, IvfFileSettings, Loaded, Saved},
 };
 use burn::tensor::{DType, Tensor, TensorData};
@@ -60,7 +60,7 @@ macro_rules! files {
             /// backend no more memory is needed than the index takes and two pieces of 4 MiB.
             ///
             /// Everything in the file is checked. A choice of storage that the device does not have
-            /// becomes [`Storage::Auto`].
+            /// becomes [`Storage::Auto`](crate::Storage::Auto).
             ///
             /// # Errors
             /// [`Error::Io`]; [`Error::NotAnIndex`], [`Error::NewerFormat`], [`Error::WrongKind`],
@@ -190,9 +190,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         // Whatever a search would refuse is refused now.
         let lists_at_least = nlist.or(lists).unwrap_or(1);
         SearchParams::default().resolve(&search, lists_at_least, loaded.metric)?;
-        if !B::capabilities(device).host {
-            search.storage = Storage::Auto;
-        }
+        search.storage = B::capabilities(device).storage(search.storage);
         let mut index = Self::untrained(loaded.d, nlist, loaded.metric, search, kmeans, device);
         if let (Some(lists), Some(centroids)) = (loaded.lists, loaded.centroids) {
             let data = TensorData::new(centroids, [lists.nlist(), loaded.d]);

@@ -127,14 +127,25 @@ pub(super) fn k(nq: usize, k: usize) -> Result<usize> {
     }
 }
 
-/// Only a CPU backend leaves the choice of storage.
+/// A storage that the backend and its device have.
 pub(super) fn storage<B: IvfBackend>(storage: Storage, device: &B::Device) -> Result<()> {
-    if storage == Storage::Auto || B::capabilities(device).host {
-        Ok(())
-    } else {
-        Err(Error::Storage {
-            storage,
-            backend: B::name(device),
-        })
+    let has = B::capabilities(device);
+    if has.stores(storage) {
+        return Ok(());
     }
+    let reason = match storage {
+        Storage::F16 | Storage::Bf16 => "the device has no such type",
+        _ => "it stores vectors as its kernels read them",
+    };
+    let instead = match (has.f16, has.bf16, storage.overflow()) {
+        (true, _, Some(_)) => "f16 or auto (f32)",
+        (_, true, Some(_)) => "bf16 or auto (f32)",
+        _ => "auto",
+    };
+    Err(Error::Storage {
+        storage,
+        backend: B::name(device),
+        reason,
+        instead,
+    })
 }

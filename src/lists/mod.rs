@@ -7,6 +7,7 @@ mod derived;
 mod direct_map;
 mod masks;
 mod mutate;
+mod range;
 
 pub(crate) use mutate::Kept;
 
@@ -135,8 +136,7 @@ impl<E: IvfBackend> InvertedLists<E> {
         self.storage
     }
 
-    /// Stores the vectors in another way (a choice of CPU backends), list by list; nothing changes
-    /// on an error.
+    /// Stores the vectors in another way, list by list; nothing changes on an error.
     pub fn set_storage(
         &mut self,
         storage: Storage,
@@ -144,6 +144,9 @@ impl<E: IvfBackend> InvertedLists<E> {
         chunk: usize,
     ) -> Result<()> {
         if storage != self.storage {
+            for l in 0..self.nlist() {
+                self.check_range(l, storage, chunk)?;
+            }
             let mut store = E::Lists::new(self.d, self.nlist(), Keep::Vectors(storage), device);
             for l in 0..self.nlist() {
                 for range in crate::backend::portable::pieces(self.ids[l].len(), chunk) {
@@ -209,6 +212,7 @@ impl<E: IvfBackend> InvertedLists<E> {
     /// Appends row `i` of `rows` with `ids[i]` to list `lists[i]`.
     pub fn append(&mut self, rows: Tensor<E, 2>, ids: &[i64], lists: &[u32]) -> Result<()> {
         self.check_room(ids.len())?;
+        range::check(&rows, self.storage)?;
         let held = RowIds::Tables(&self.ids);
         self.store.append(rows, &Places { lists, ids, held })?;
         self.follow(&Change::Came { ids, lists });
@@ -274,18 +278,14 @@ impl<E: IvfBackend> InvertedLists<E> {
         })
     }
 
-    /// The same lists on another backend (stored in its own way if it is no CPU), through the host,
-    /// `chunk` rows at a time.
+    /// The same lists on another backend (stored in its own way if it has not this one), through the
+    /// host, `chunk` rows at a time.
     pub fn to_backend<E2: IvfBackend>(
         &self,
         device: &E2::Device,
         chunk: usize,
     ) -> Result<InvertedLists<E2>> {
-        let storage = if E2::capabilities(device).host {
-            self.storage
-        } else {
-            Storage::Auto
-        };
+        let storage = E2::capabilities(device).storage(self.storage);
         let mut lists = InvertedLists::<E2>::new(self.d, self.nlist(), storage, device);
         for (l, ids) in self.ids.iter().enumerate() {
             for range in crate::backend::portable::pieces(ids.len(), chunk) {

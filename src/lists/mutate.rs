@@ -193,6 +193,9 @@ impl<E: IvfBackend> InvertedLists<E> {
     /// has found possible), at most `chunk` rows at a time. Nothing changes on an error.
     pub fn merge(&mut self, other: &Self, add_id: i64, chunk: usize) -> Result<()> {
         self.check_room(other.ntotal)?;
+        for l in 0..other.nlist() {
+            other.check_range(l, self.storage, chunk)?;
+        }
         let held = self.sizes();
         for (table, more) in self.ids.iter_mut().zip(&other.ids) {
             if !more.is_empty() {

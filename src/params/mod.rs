@@ -69,10 +69,13 @@ pub enum FlatMode {
 
 named!(FlatMode, "flat mode", "\"auto\", \"matrix\" and \"chunked\"", Auto => "auto", Matrix => "matrix", Chunked => "chunked");
 
-/// How a CPU backend stores vectors. Answers do not depend on it; memory and speed do.
+/// How vectors are stored.
 ///
-/// Searches read a coarse copy of the vectors first (a *filter* with a proven error bound) and
-/// compare exactly what passes it.
+/// Searches on a CPU read a coarse copy of the vectors first (a *filter* with a proven error bound) and
+/// compare exactly what passes it. `Planes`, `Copy` and `F32` are choices of a CPU backend between memory
+/// and speed; answers do not depend on them. `F16` and `Bf16` halve the memory on every backend whose
+/// device has the type: a vector becomes the nearest one of such components (ties to even), and all answers
+/// are those of an index of these vectors. Distances, sums, queries and centroids stay f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Storage {
@@ -87,9 +90,30 @@ pub enum Storage {
     Copy,
     /// f32 only, filtered in f32. 4 bytes a component.
     F32,
+    /// f16: 11 significant bits, magnitudes up to 65504 (larger ones are refused), steps of 2⁻²⁴ near 0.
+    /// 2 bytes a component.
+    F16,
+    /// bf16: 8 significant bits, the range of f32. 2 bytes a component, which a CPU's filter reads as they
+    /// are.
+    Bf16,
 }
 
-named!(Storage, "storage", "\"auto\", \"planes\", \"copy\" and \"f32\"", Auto => "auto", Planes => "planes", Copy => "copy", F32 => "f32");
+named!(
+    Storage, "storage", "\"auto\", \"planes\", \"copy\", \"f32\", \"f16\" and \"bf16\"",
+    Auto => "auto", Planes => "planes", Copy => "copy", F32 => "f32", F16 => "f16", Bf16 => "bf16"
+);
+
+impl Storage {
+    /// The magnitude from which on components become infinite; `None` where every f32 is kept.
+    pub(crate) fn overflow(self) -> Option<f32> {
+        match self {
+            // Half a step beyond the largest.
+            Self::F16 => Some(65_520.0),
+            Self::Bf16 => Some(f32::from_bits(0x7F7F_8000)),
+            Self::Auto | Self::Planes | Self::Copy | Self::F32 => None,
+        }
+    }
+}
 
 /// How [`SearchMode::Auto`] decides.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

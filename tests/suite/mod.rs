@@ -8,6 +8,7 @@ pub mod agreement;
 pub mod differentiable;
 pub mod faiss;
 pub mod flat;
+pub mod halves;
 pub mod hostile;
 pub mod ids;
 pub mod ivf;
@@ -140,6 +141,10 @@ macro_rules! mount {
                 answers_do_not_depend_on_it, filters_lose_nothing,
                 is_refused_where_there_is_no_choice, takes_no_more_than_a_tenth_beyond_the_data,
                 statistics_name_the_path,
+            );
+            cases!(halves:
+                a16_answers_are_those_of_the_rounded, a16_brute_force, a16_half_the_bytes,
+                h2_files_keep_halves, halves_stay_halves, halves_of_cosine,
             );
             cases!(limits:
                 c1_list_boundaries, c2_exact_codes, c3_nearest_list_empty, c4_limit_beyond_reach,

@@ -6,6 +6,7 @@
 use crate::{
     backend::{Keep, ListStore, Merging, Places, RowIds, Slot, places, select_rows},
     error::Result,
+    params::Storage,
 };
 use burn::tensor::{DType, Tensor, backend::Backend};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ const SEGMENT_BYTES: usize = 64 << 20;
 pub struct PortableLists<B: Backend> {
     d: usize,
     device: B::Device,
+    /// The type of the log's components.
+    dtype: DType,
     segments: Vec<Tensor<B, 2>>,
     /// Rows of a full segment.
     segment_rows: usize,
@@ -33,9 +36,10 @@ pub struct PortableLists<B: Backend> {
 }
 
 impl<B: Backend> PortableLists<B> {
-    /// `nlist` empty lists over a log cut every `segment_rows` rows, at least 1.
+    /// `nlist` empty lists of vectors of `d` components over a log of `dtype`, cut every
+    /// `segment_rows` rows, at least 1.
     pub(super) fn in_segments(
-        d: usize,
+        (d, dtype): (usize, DType),
         nlist: usize,
         segment_rows: usize,
         device: &B::Device,
@@ -43,6 +47,7 @@ impl<B: Backend> PortableLists<B> {
         Self {
             d,
             device: device.clone(),
+            dtype,
             segments: Vec::new(),
             segment_rows,
             len: 0,
@@ -54,6 +59,7 @@ impl<B: Backend> PortableLists<B> {
     /// Writes `rows` at the end of the log.
     fn extend_log(&mut self, rows: Tensor<B, 2>) {
         let n = rows.dims()[0];
+        let rows = rows.cast(self.dtype);
         let mut from = 0;
         while from < n {
             let used = self.len % self.segment_rows;
@@ -89,14 +95,15 @@ impl<B: Backend> PortableLists<B> {
 
     /// The `used` rows of a segment with room for `rows`.
     fn widen(&self, segment: Tensor<B, 2>, used: usize, rows: usize) -> Tensor<B, 2> {
-        let room = Tensor::zeros([rows - used, self.d], (&self.device, DType::F32));
+        let room = Tensor::zeros([rows - used, self.d], (&self.device, self.dtype));
         Tensor::cat(vec![segment.slice([0..used, 0..self.d]), room], 0)
     }
 
     /// Writes the rows that lists name anew, list by list, without gaps or room to grow.
     fn rewrite(&mut self) {
         let nlist = self.rows.len();
-        let mut new = Self::in_segments(self.d, nlist, self.segment_rows, &self.device);
+        let mut new =
+            Self::in_segments((self.d, self.dtype), nlist, self.segment_rows, &self.device);
         let all: Vec<u32> = self.rows.iter().flat_map(|rows| rows.to_vec()).collect();
         // Whole segments, so that none has to grow.
         for rows in all.chunks(self.segment_rows) {
@@ -194,9 +201,14 @@ pub(in crate::backend) fn merge<B: Backend, L: ListStore<B>>(
 }
 
 impl<B: Backend> ListStore<B> for PortableLists<B> {
-    fn new(d: usize, nlist: usize, _: Keep, device: &B::Device) -> Self {
+    fn new(d: usize, nlist: usize, keep: Keep, device: &B::Device) -> Self {
         let segment_rows = (SEGMENT_BYTES / (d * size_of::<f32>())).max(1);
-        Self::in_segments(d, nlist, segment_rows, device)
+        let dtype = match keep {
+            Keep::Vectors(Storage::F16) => DType::F16,
+            Keep::Vectors(Storage::Bf16) => DType::BF16,
+            Keep::Vectors(_) | Keep::Centroids => DType::F32,
+        };
+        Self::in_segments((d, dtype), nlist, segment_rows, device)
     }
 
     fn append(&mut self, rows: Tensor<B, 2>, to: &Places<'_>) -> Result<()> {
@@ -213,7 +225,7 @@ impl<B: Backend> ListStore<B> for PortableLists<B> {
             .iter()
             .map(|at| self.rows[at.list as usize][at.slot as usize])
             .collect();
-        Ok(self.log_rows(&rows))
+        Ok(self.log_rows(&rows).cast(DType::F32))
     }
 
     fn retain(&mut self, keep: &[Option<Vec<u32>>]) -> Result<()> {
@@ -237,7 +249,7 @@ impl<B: Backend> ListStore<B> for PortableLists<B> {
             let room = match self.last_with_room() {
                 Some(last) if last.dims()[0] >= rows => last,
                 Some(last) if used > 0 => self.widen(last, used, rows),
-                _ => Tensor::zeros([rows, self.d], (&self.device, DType::F32)),
+                _ => Tensor::zeros([rows, self.d], (&self.device, self.dtype)),
             };
             self.segments.push(room);
         }

@@ -72,12 +72,14 @@ pub(super) struct Load<E: IvfBackend> {
 }
 
 impl<E: IvfBackend> Load<E> {
-    /// Lists that will take `sizes[l]` rows of `d` components each.
+    /// Lists that will take `sizes[l]` rows of `d` components each, which are stored in 16 bits where
+    /// the file has them so, not as residuals, and the device can.
     pub fn new<R: Read>(
         source: &Source<R>,
         d: usize,
         code: Code,
         sizes: &[usize],
+        residual: bool,
         device: &E::Device,
     ) -> Result<Self> {
         let limit = u32::MAX as usize - 1;
@@ -85,13 +87,20 @@ impl<E: IvfBackend> Load<E> {
         if rows > limit {
             return Err(Error::TooLarge { rows, limit });
         }
+        // A sum with a centroid needs all 32 bits again.
+        let stored = match code {
+            Code::F16 if !residual => Storage::F16,
+            Code::Bf16 if !residual => Storage::Bf16,
+            _ => Storage::Auto,
+        };
+        let storage = E::capabilities(device).storage(stored);
         Ok(Self {
             d,
             code,
             device: device.clone(),
             // On a GPU appending looks at every list, so a piece is no less than their number.
             piece: (PIECE_BYTES / (4 * d)).max(sizes.len()),
-            lists: InvertedLists::new(d, sizes.len(), Storage::Auto, device),
+            lists: InvertedLists::new(d, sizes.len(), storage, device),
             // The caller has compared sizes with the bytes that are left, if that is known.
             sizes: source.left().is_some().then(|| sizes.to_vec()),
             rows: Vec::new(),

@@ -80,7 +80,7 @@ fn flat_rows<E: IvfBackend, R: Read>(
     let Header {
         d, ntotal, metric, ..
     } = header;
-    let mut load = Load::<E>::new(source, d, Code::F32, &[ntotal], device)?;
+    let mut load = Load::<E>::new(source, d, Code::F32, &[ntotal], false, device)?;
     load.list(source, 0, ntotal, ids, None)?;
     Ok(FlatParts {
         d,
@@ -136,7 +136,7 @@ pub(crate) fn read_ivf<E: IvfBackend, R: Read>(
     for &(l, n) in &sizes {
         whole[l] = n;
     }
-    let mut load = Load::<E>::new(source, header.d, code, &whole, device)?;
+    let mut load = Load::<E>::new(source, header.d, code, &whole, residual, device)?;
     for (l, n) in sizes {
         let centroid = &centroids[l * header.d..][..header.d];
         load.list(

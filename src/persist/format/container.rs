@@ -39,7 +39,7 @@ macro_rules! word {
     )+};
 }
 
-word!(u8, u64, i64, f32);
+word!(u8, u16, u64, i64, f32);
 
 /// Values as bytes of the file; copied only on a big-endian machine.
 pub(crate) fn bytes_of<T: Word>(values: &[T]) -> Cow<'_, [u8]> {

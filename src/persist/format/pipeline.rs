@@ -1,13 +1,19 @@
 //! Moving vectors between a stream and lists: one chunk is read or written while the one before or
 //! after it is taken apart or gathered, which keeps two processors busy and memory at two chunks.
 
-use super::container::{Open, Reader, Writer, bytes_of};
+use super::{
+    container::{Open, Reader, Writer, bytes_of},
+    element::Element,
+};
 use crate::{
     backend::{IvfBackend, Run},
     error::Result,
     lists::InvertedLists,
 };
-use std::io::{Read, Write};
+use std::{
+    borrow::Cow,
+    io::{Read, Write},
+};
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// Bytes moved at once where lists lie in host memory. Threads wait for each other once a piece, which
@@ -79,17 +85,25 @@ fn both<A, B: Send>(
 pub(super) fn read_rows<R: Read>(
     reader: &mut Reader<R>,
     open: &mut Open,
-    (sizes, d): (&[usize], usize),
+    (sizes, d, element): (&[usize], usize, Element),
     host: bool,
     mut store: impl FnMut(&[f32], &[Run]) -> Result<()> + Send,
 ) -> Result<()> {
     let chunk = chunk_rows(host, d.saturating_mul(size_of::<f32>()));
     let (mut held, mut fresh) = (Vec::new(), Vec::new());
+    let mut narrow = Vec::new();
     let mut waiting: Vec<Run> = Vec::new();
     for runs in cut(sizes, chunk, reader.is_bounded()) {
         let (read, stored) = both(
             host && !waiting.is_empty(),
-            || reader.values(open, &mut fresh, rows(&runs) * d),
+            || {
+                if element == Element::F32 {
+                    return reader.values(open, &mut fresh, rows(&runs) * d);
+                }
+                reader.values(open, &mut narrow, rows(&runs) * d)?;
+                element.widen(&narrow, &mut fresh);
+                Ok(())
+            },
             || store(&held, &waiting),
         );
         stored.transpose()?;
@@ -103,6 +117,23 @@ pub(super) fn read_rows<R: Read>(
     store(&held, &waiting)
 }
 
+/// Vectors on their way to a file.
+#[derive(Default)]
+struct Piece {
+    wide: Vec<f32>,
+    /// The same in 16 bits, where they are stored so.
+    narrow: Vec<u16>,
+}
+
+impl Piece {
+    fn bytes(&self, element: Element) -> Cow<'_, [u8]> {
+        match element {
+            Element::F32 => bytes_of(&self.wide),
+            Element::F16 | Element::Bf16 => bytes_of(&self.narrow),
+        }
+    }
+}
+
 /// Writes the vectors of all lists to an open section; returns their checksum.
 pub(super) fn write_rows<W: Write, E: IvfBackend>(
     writer: &mut Writer<W>,
@@ -113,23 +144,27 @@ pub(super) fn write_rows<W: Write, E: IvfBackend>(
     let sizes = lists.sizes();
     let chunk = chunk_rows(host, d * size_of::<f32>());
     let mut hash = Xxh3Default::new();
-    let (mut full, mut empty) = (Vec::new(), Vec::new());
-    let mut gather = |runs: &[Run], buffer: &mut Vec<f32>| -> Result<()> {
-        buffer.resize(rows(runs) * d, 0.0);
-        lists.copy_rows(runs, buffer)?;
-        hash.update(&bytes_of(buffer));
+    let element = Element::of(lists.storage());
+    let (mut full, mut empty) = (Piece::default(), Piece::default());
+    let mut gather = |runs: &[Run], piece: &mut Piece| -> Result<()> {
+        piece.wide.resize(rows(runs) * d, 0.0);
+        lists.copy_rows(runs, &mut piece.wide)?;
+        if element != Element::F32 {
+            element.narrow(&piece.wide, &mut piece.narrow);
+        }
+        hash.update(&piece.bytes(element));
         Ok(())
     };
     for runs in cut(&sizes, chunk, true) {
         let (written, gathered) = both(
             host,
-            || writer.raw(&bytes_of(&full)),
+            || writer.raw(&full.bytes(element)),
             || gather(&runs, &mut empty),
         );
         written?;
         gathered.transpose()?;
         core::mem::swap(&mut full, &mut empty);
     }
-    writer.raw(&bytes_of(&full))?;
+    writer.raw(&full.bytes(element))?;
     Ok(hash.digest())
 }

@@ -2,6 +2,7 @@
 
 use super::{
     container::{Reader, Tag, Writer, bytes_of, u32_at, u64_at},
+    element::Element,
     pipeline::{chunk_rows, cut, read_rows, rows, write_rows},
 };
 use crate::{
@@ -9,7 +10,6 @@ use crate::{
     error::{Error, Result},
     lists::InvertedLists,
     metric::Metric,
-    params::Storage,
     persist::{Kind, Loaded, Saved, Settings, corrupt, mapped::Located},
 };
 use burn::tensor::DType;
@@ -34,8 +34,6 @@ const KNOWN: [Tag; 8] = [
 
 const INFO_BYTES: usize = 64;
 const TRAINED: u32 = 1;
-/// Components of vectors stored as f32; 1 and 2 are set aside for f16 and bf16.
-const F32: u32 = 0;
 /// A vector has at most this many components: 1 GiB.
 const MAX_DIMENSION: usize = 1 << 28;
 /// Rows of an index: positions are 32-bit numbers.
@@ -113,6 +111,7 @@ struct Info {
     ntotal: usize,
     next_id: i64,
     metric: Metric,
+    element: Element,
     trained: bool,
 }
 
@@ -126,7 +125,7 @@ impl Info {
         let (code, argument) = metric_code(self.metric);
         for word in [
             code,
-            F32,
+            self.element.code(),
             u32::from(self.trained) * TRAINED,
             argument.to_bits(),
         ] {
@@ -145,18 +144,7 @@ impl Info {
         };
         let argument = u32_at(bytes, 44);
         let metric = metric_of((u32_at(bytes, 32), f32::from_bits(argument)))?;
-        let element = u32_at(bytes, 36);
-        if element != F32 {
-            return Err(Error::UnknownInFile {
-                what: "vectors of element type",
-                found: match element {
-                    1 => "1 (f16)".to_owned(),
-                    2 => "2 (bf16)".to_owned(),
-                    other => other.to_string(),
-                },
-                known: "0 (f32)",
-            });
-        }
+        let element = Element::of_code(u32_at(bytes, 36))?;
         let flags = u32_at(bytes, 40);
         if flags & !TRAINED != 0
             || bytes[48..].iter().any(|&b| b != 0)
@@ -170,6 +158,7 @@ impl Info {
             ntotal: size("ntotal", 16, MAX_ROWS)?,
             next_id: u64_at(bytes, 24).cast_signed(),
             metric,
+            element,
             trained: flags & TRAINED != 0,
         };
         let lists = match kind {
@@ -185,7 +174,8 @@ impl Info {
 
     /// Bytes of `count` vectors.
     fn bytes_of_rows(&self, count: usize) -> Option<u64> {
-        (count as u64).checked_mul(self.d as u64)?.checked_mul(4)
+        let components = (count as u64).checked_mul(self.d as u64)?;
+        components.checked_mul(self.element.bytes() as u64)
     }
 }
 
@@ -200,6 +190,9 @@ pub(super) fn write<S: Settings, E: IvfBackend>(
         ntotal: saved.lists.map_or(0, InvertedLists::ntotal),
         next_id: saved.lists.map_or(0, InvertedLists::next_id),
         metric: saved.metric,
+        element: saved
+            .lists
+            .map_or(Element::F32, |lists| Element::of(lists.storage())),
         trained: saved.lists.is_some(),
     };
     if info.d > MAX_DIMENSION {
@@ -280,8 +273,13 @@ fn read_front<S: Settings, R: Read>(reader: &mut Reader<R>) -> Result<Front<S>> 
     let bytes: Vec<u8> = reader.take(INFO, Some(INFO_BYTES), &KNOWN)?;
     let info = Info::parse(&bytes, S::KIND)?;
     let json: Vec<u8> = reader.take(SETTINGS, None, &KNOWN)?;
-    let settings =
+    let settings: S =
         serde_json::from_slice(&json).map_err(|e| corrupt(SETTINGS.to_string(), e.to_string()))?;
+    if info.trained && Element::of(settings.storage()) != info.element {
+        let (storage, element) = (settings.storage(), info.element);
+        let reason = format!("storage {storage}, but vectors of {element:?}");
+        return Err(corrupt(SETTINGS.to_string(), reason));
+    }
     let init_centroids = optional(reader, INIT)?;
     let weights = optional(reader, WEIGHTS)?;
     let mut front = Front {
@@ -385,7 +383,8 @@ fn read_vectors<R: Read>(
     let bytes = info.bytes_of_rows(info.ntotal).unwrap_or(u64::MAX);
     let mut open = reader.open(VECTORS, Some(bytes), &KNOWN)?;
     let nan = info.metric.accepts_nan();
-    read_rows(reader, &mut open, (sizes, info.d), host, |rows, runs| {
+    let shape = (sizes, info.d, info.element);
+    read_rows(reader, &mut open, shape, host, |rows, runs| {
         let legal = |v: &f32| v.is_finite() || (nan && v.is_nan());
         if rows.iter().fold(true, |all, v| all & legal(v)) {
             store(rows, runs)
@@ -410,11 +409,7 @@ pub(super) fn read<S: Settings, E: IvfBackend>(
             narrow(&tables)?;
         }
         let host = E::capabilities(device).host;
-        let storage = if host {
-            front.settings.storage()
-        } else {
-            Storage::Auto
-        };
+        let storage = E::capabilities(device).storage(front.settings.storage());
         let mut filled =
             InvertedLists::<E>::with_tables(info.d, storage, tables, info.next_id, device);
         read_vectors(&mut reader, sizes, &info, host, |rows, runs| {
@@ -448,6 +443,13 @@ pub(super) fn check<S: Settings>(mut reader: Reader<impl Read>) -> Result<()> {
 pub(super) fn locate<S: Settings>(mut reader: Reader<impl Read>) -> Result<Located<S>> {
     let front: Front<S> = read_front(&mut reader)?;
     let info = front.info;
+    if info.element != Element::F32 {
+        return Err(Error::Unsupported {
+            what: format!("an index of {:?} vectors", info.element),
+            action: "searched in its file",
+            remedy: "load() it, or save it with storage auto",
+        });
+    }
     let mut located = Located {
         d: info.d,
         metric: info.metric,

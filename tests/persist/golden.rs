@@ -46,6 +46,20 @@ fn ivf_index() -> IndexIvfFlat<B> {
     index
 }
 
+fn half_index(storage: Storage) -> IndexFlat<B> {
+    let mut index = IndexFlat::new(5, Metric::L2, &Default::default()).unwrap();
+    index.set_storage(storage).unwrap();
+    index
+        .add_with_ids(tensor(numbers(6, 5, 7), 5), &IDS)
+        .unwrap();
+    index
+}
+
+const HALVES: [(Storage, &str); 2] = [
+    (Storage::F16, "v1_f16.index"),
+    (Storage::Bf16, "v1_bf16.index"),
+];
+
 fn untrained_kmeans() -> KMeansParams {
     KMeansParams {
         niter: 3,
@@ -85,6 +99,23 @@ fn flat_of_version_1() {
     let queries = tensor(numbers(3, 5, 9), 5);
     let expected = flat_index().search(queries.clone(), 6).unwrap().to_vecs();
     assert_eq!(index.search(queries, 6).unwrap().to_vecs(), expected);
+}
+
+#[test]
+fn halves_of_version_1() {
+    for (storage, name) in HALVES {
+        let index = IndexFlat::<B>::load(path(name), &Default::default()).unwrap();
+        assert_eq!((index.storage(), index.ntotal()), (storage, 6));
+        for (row, id) in numbers(6, 5, 7).chunks(5).zip(IDS) {
+            let nearest = |x: &f32| match storage {
+                Storage::F16 => half::f16::from_f32(*x).to_f32(),
+                _ => half::bf16::from_f32(*x).to_f32(),
+            };
+            let found = index.reconstruct(id).unwrap().into_data();
+            let expected: Vec<f32> = row.iter().map(nearest).collect();
+            assert_eq!(found.into_vec::<f32>().unwrap(), expected, "{storage}");
+        }
+    }
 }
 
 #[test]
@@ -153,6 +184,11 @@ fn write_goldens() {
     }
     if let Some(path) = absent("v1_ivf.index") {
         ivf_index().save(path).unwrap();
+    }
+    for (storage, name) in HALVES {
+        if let Some(path) = absent(name) {
+            half_index(storage).save(path).unwrap();
+        }
     }
     if let Some(path) = absent("v1_untrained.index") {
         untrained_index().save(path).unwrap();

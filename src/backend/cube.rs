@@ -257,14 +257,18 @@ where
         let client = R::client(device);
         let gpu = Gpu::new(&client);
         let matmul = &client.properties().features.matmul;
+        let halves = [(Storage::F16, Element::F16), (Storage::Bf16, Element::Bf16)];
+        let halves = halves.iter().filter(|(_, e)| e.is_supported(&gpu));
+        let storages = core::iter::once(Storage::Auto)
+            .chain(halves.map(|(storage, _)| *storage))
+            .collect();
         // With tensor cores Burn's f32 product may run as tf32, which keeps 10 bits.
         let tensor_cores = !(matmul.cmma.is_empty() && matmul.mma.is_empty());
         Capabilities {
             fused_scan: true,
             kernel: format!("cube ({})", R::name(&client)),
             host: false,
-            f16: Element::F16.is_supported(&gpu),
-            bf16: Element::Bf16.is_supported(&gpu),
+            storages,
             matmul_input_roundoff: if tensor_cores { 2_f64.powi(-10) } else { 0.0 },
         }
     }

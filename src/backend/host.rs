@@ -232,8 +232,7 @@ pub fn capabilities() -> Capabilities {
         fused_scan: true,
         kernel: format!("host ({})", Isa::detect().name()),
         host: true,
-        f16: true,
-        bf16: true,
+        storages: Storage::ALL.to_vec(),
         matmul_input_roundoff: 0.0,
     }
 }

@@ -192,10 +192,8 @@ pub struct Capabilities {
     pub kernel: String,
     /// Whether data lie in host memory.
     pub host: bool,
-    /// Whether lists can hold components of f16.
-    pub f16: bool,
-    /// Whether lists can hold components of bf16.
-    pub bf16: bool,
+    /// How lists can store vectors, [`Storage::Auto`] among them.
+    pub storages: Vec<Storage>,
     /// Relative error with which a matrix product rounds its f32 inputs: 0, or 2⁻¹⁰ where they
     /// may pass through tensor cores as tf32.
     pub matmul_input_roundoff: f64,
@@ -204,12 +202,7 @@ pub struct Capabilities {
 impl Capabilities {
     /// Whether vectors can be stored so.
     pub fn stores(&self, storage: Storage) -> bool {
-        match storage {
-            Storage::Auto => true,
-            Storage::Planes | Storage::Copy | Storage::F32 => self.host,
-            Storage::F16 => self.f16,
-            Storage::Bf16 => self.bf16,
-        }
+        self.storages.contains(&storage)
     }
 
     /// This storage, or [`Storage::Auto`] where there is no such one; every value fits.

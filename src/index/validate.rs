@@ -137,10 +137,13 @@ pub(super) fn storage<B: IvfBackend>(storage: Storage, device: &B::Device) -> Re
         Storage::F16 | Storage::Bf16 => "the device has no such type",
         _ => "it stores vectors as its kernels read them",
     };
-    let instead = match (has.f16, has.bf16, storage.overflow()) {
-        (true, _, Some(_)) => "f16 or auto (f32)",
-        (_, true, Some(_)) => "bf16 or auto (f32)",
-        _ => "auto",
+    let half = |other| storage.overflow().is_some() && has.stores(other);
+    let instead = if half(Storage::F16) {
+        "f16 or auto (f32)"
+    } else if half(Storage::Bf16) {
+        "bf16 or auto (f32)"
+    } else {
+        "auto"
     };
     Err(Error::Storage {
         storage,

@@ -104,6 +104,16 @@ named!(
 );
 
 impl Storage {
+    /// Every storage.
+    pub const ALL: [Self; 6] = [
+        Self::Auto,
+        Self::Planes,
+        Self::Copy,
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+    ];
+
     /// The magnitude from which on components become infinite; `None` where every f32 is kept.
     pub(crate) fn overflow(self) -> Option<f32> {
         match self {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::backend::{Merging, places, portable::PortableLists};
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 
 /// A log beside what it should hold.
 struct Log {
@@ -17,7 +17,7 @@ impl Log {
         let device = Device::<B>::default();
         Self {
             d,
-            store: PortableLists::in_segments(d, nlist, segment_rows, &device),
+            store: PortableLists::in_segments((d, DType::F32), nlist, segment_rows, &device),
             lists: vec![Vec::new(); nlist],
             rng: rng((d + segment_rows) as u64),
         }
@@ -96,7 +96,7 @@ fn rows_come_back_bit_for_bit_in_any_order() {
 
 #[test]
 fn rows_of_the_log_in_their_order_are_found_where_segments_meet() {
-    let mut store = PortableLists::in_segments(2, 1, 4, &Device::<B>::default());
+    let mut store = PortableLists::in_segments((2, DType::F32), 1, 4, &Device::<B>::default());
     let rows: Vec<f32> = (0..22).map(|v| v as f32).collect();
     append(&mut store, &rows, 2, &[0; 11]);
     for (from, to) in [(0, 4), (3, 5), (2, 11), (8, 11), (0, 11)] {

@@ -71,7 +71,7 @@ mod selector;
 pub mod train;
 mod tune;
 
-pub use backend::{Counters, IvfBackend};
+pub use backend::{Counters, IvfBackend, dump_config};
 pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
 pub use error::{Error, Result};
 pub use index::{
@@ -85,7 +85,7 @@ pub use params::{
 };
 pub use persist::faiss::{DirectMap, FaissOptions};
 pub use persist::readers as io;
-pub use plan::{Order, SearchPlan};
+pub use plan::{Config, DeviceKey, Knob, Order, SearchPlan, Source, Tuning};
 pub use result::{MemoryInfo, RangeResult, SearchResult, SearchStats, recall_at_k};
 pub use selector::{IdSelector, Selection};
 pub use tune::{
@@ -102,6 +102,8 @@ mod documents {
     struct Api;
     #[doc = include_str!("../docs/tuning.md")]
     struct Tuning;
+    #[doc = include_str!("../docs/config.md")]
+    struct Config;
     #[cfg(all(doctest, feature = "autodiff"))]
     #[doc = include_str!("../docs/training.md")]
     struct Training;

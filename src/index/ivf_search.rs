@@ -173,6 +173,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             fused_scan: caps.fused_scan,
             host: caps.host,
             workspace: params.workspace,
+            tuning: self.tuning(),
         };
         let (mode, plan) = plan::ivf(&problem, params.mode, params.auto_rule);
         match self.metric.compare() {

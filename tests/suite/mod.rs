@@ -4,6 +4,7 @@
 //! A case that is written but not listed here fails the test target `layers`.
 
 pub mod agreement;
+pub mod config;
 #[cfg(feature = "autodiff")]
 pub mod differentiable;
 pub mod faiss;
@@ -136,6 +137,7 @@ macro_rules! mount {
                 other_types_are_refused_by_name, figures_are_checked, truncations_are_refused,
                 round_trips_are_exact, duplicate_ids_travel, failed_writes_change_nothing,
             );
+            cases!(config: any_legal_config_gives_the_same_bits, tuning_stays_with_the_device);
             cases!(storage:
                 answers_do_not_depend_on_it, filters_lose_nothing,
                 is_refused_where_there_is_no_choice, takes_no_more_than_a_tenth_beyond_the_data,

@@ -29,6 +29,7 @@
 //! | `wgpu`, `vulkan`, `metal`, `webgpu` | GPUs through wgpu (WGSL, SPIR-V, MSL) |
 //! | `cuda`, `rocm` | NVIDIA and AMD GPUs |
 //! | `autodiff` (default), `fusion` | indexes over `Autodiff<B>` and `Fusion<B>`; every GPU feature implies `fusion` |
+//! | `tracing` | spans around training, adding, searching, saving (docs/guide.md); nothing without it |
 //! | `train` | metrics for `burn-train`; the rest of [`train`] needs no feature |
 //! | `std` (default) | Burn's standard-library parts |
 //! | `cli` | the program `burn-ivf` (docs/cli.md) |
@@ -55,6 +56,9 @@
     clippy::needless_pass_by_value,
     clippy::similar_names
 )]
+
+#[macro_use]
+mod spans;
 
 pub mod backend;
 mod cluster;

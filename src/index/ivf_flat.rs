@@ -308,6 +308,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// Fewer points than lists, another dimension, NaN or infinite points, illegal parameters;
     /// [`Error::NotEmpty`] when vectors are held. The index is then as before.
     pub fn train(&mut self, x: Tensor<B, 2>) -> Result<KMeansReport> {
+        span!("train", n = x.dims()[0], d = self.d);
         if self.ntotal() > 0 {
             return Err(Error::NotEmpty {
                 ntotal: self.ntotal(),
@@ -371,6 +372,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     }
 
     fn add_checked(&mut self, x: Tensor<B, 2>, ids: &[i64], lists: Option<&[u32]>) -> Result<()> {
+        span!("add", n = x.dims()[0]);
         let (metric, workspace) = (self.metric, self.settings.workspace);
         let trained = self.trained.as_mut().ok_or(Error::NotTrained)?;
         let rows = x.dims()[0];

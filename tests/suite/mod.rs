@@ -159,7 +159,7 @@ macro_rules! mount {
             );
             cases!(saving:
                 h1_ivf_round_trip, h1_flat_round_trip, h8_untrained, h10_goes_on, small_ones,
-                kinds_and_streams,
+                kinds_and_streams, j9_recall_after_saving,
             );
             cases!(metrics:
                 a17_table, j2_matrix_sorted_is_search, ties_and_pieces, broken_components,

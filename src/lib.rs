@@ -29,6 +29,7 @@
 //! | `wgpu`, `vulkan`, `metal`, `webgpu` | GPUs through wgpu (WGSL, SPIR-V, MSL) |
 //! | `cuda`, `rocm` | NVIDIA and AMD GPUs |
 //! | `autodiff` (default), `fusion` | indexes over `Autodiff<B>` and `Fusion<B>`; every GPU feature implies `fusion` |
+//! | `tracing` | spans around training, adding, searching, saving (docs/guide.md); nothing without it |
 //! | `train` | metrics for `burn-train`; the rest of [`train`] needs no feature |
 //! | `std` (default) | Burn's standard-library parts |
 //! | `cli` | the program `burn-ivf` (docs/cli.md) |
@@ -56,6 +57,9 @@
     clippy::similar_names
 )]
 
+#[macro_use]
+mod spans;
+
 pub mod backend;
 mod cluster;
 mod engine;
@@ -71,7 +75,7 @@ mod selector;
 pub mod train;
 mod tune;
 
-pub use backend::{Counters, IvfBackend};
+pub use backend::{Counters, IvfBackend, dump_config};
 pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
 pub use error::{Error, Result};
 pub use index::{
@@ -85,7 +89,7 @@ pub use params::{
 };
 pub use persist::faiss::{DirectMap, FaissOptions};
 pub use persist::readers as io;
-pub use plan::{Order, SearchPlan};
+pub use plan::{Config, DeviceKey, Knob, Order, SearchPlan, Source, Tuning};
 pub use result::{MemoryInfo, RangeResult, SearchResult, SearchStats, recall_at_k};
 pub use selector::{IdSelector, Selection};
 pub use tune::{
@@ -102,6 +106,8 @@ mod documents {
     struct Api;
     #[doc = include_str!("../docs/tuning.md")]
     struct Tuning;
+    #[doc = include_str!("../docs/config.md")]
+    struct Config;
     #[cfg(all(doctest, feature = "autodiff"))]
     #[doc = include_str!("../docs/training.md")]
     struct Training;

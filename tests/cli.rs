@@ -39,7 +39,7 @@ impl Folder {
     }
 
     fn call(&self, args: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_burn-ivf"))
+        program()
             .current_dir(self.0.path())
             .args(args.split_whitespace())
             .stdin(Stdio::null())
@@ -79,6 +79,17 @@ impl Folder {
     fn build(&self) -> Vec<Value> {
         self.json("build base.npy -o a.ivf --nlist 12 --nprobe 3")
     }
+}
+
+/// The program without this library's variables, of which a shell may hold some.
+fn program() -> Command {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_burn-ivf"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("BURN_IVF_") {
+            program.env_remove(name);
+        }
+    }
+    program
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -176,6 +187,51 @@ fn builds_flat_with_ids_and_by_rule() {
             .good("build base.npy -o c.ivf --nlist 4")
             .contains("4 lists")
     );
+}
+
+/// J6 in processes of their own: environment, file, default.
+#[test]
+fn j6_prints_the_tuning_in_force() {
+    let folder = Folder::new();
+    let below = folder.path("below");
+    std::fs::create_dir(&below).unwrap();
+    let call = |variables: &[(&str, &str)]| {
+        let output = program()
+            .current_dir(&below)
+            .envs(variables.iter().copied())
+            .args(["config", "--json"])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let knobs = value["knobs"].as_array().unwrap();
+        let name = "list_major_from_queries";
+        let knob = knobs.iter().find(|knob| knob["name"] == name).unwrap();
+        (knob.clone(), text(&output.stderr))
+    };
+    let (knob, err) = call(&[]);
+    assert_eq!((&knob["value"], &*err), (&2.0.into(), ""));
+    assert_eq!(knob["unit"], "queries");
+    std::fs::write(folder.path("burn-ivf.toml"), "list_major_from_queries = 5").unwrap();
+    let (knob, err) = call(&[]);
+    assert_eq!((&knob["value"], &*err), (&5.0.into(), ""));
+    assert!(knob["source"].as_str().unwrap().starts_with("file "));
+    let (knob, err) = call(&[("BURN_IVF_LIST_MAJOR_FROM_QUERIES", "7")]);
+    assert_eq!((&knob["value"], &*err), (&7.0.into(), ""));
+    let variable = "environment BURN_IVF_LIST_MAJOR_FROM_QUERIES";
+    assert_eq!(knob["source"], variable);
+    let (knob, err) = call(&[("BURN_IVF_LIST_MAJOR_FROM_QUERIES", "x")]);
+    assert_eq!(knob["value"], 5.0);
+    assert!(err.starts_with("warning: BURN_IVF_LIST_MAJOR_FROM_QUERIES = x"));
+    let lines = folder.good("config");
+    for word in [
+        "tuning for cpu",
+        "csr_from_avg_group",
+        "file ",
+        "queries per list",
+    ] {
+        assert!(lines.contains(word), "{word}: {lines}");
+    }
 }
 
 #[test]

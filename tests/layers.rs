@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 8] = [
     &["lists", "cluster"],
     &["backend"],
     &["plan"],
-    &["error", "metric", "params", "result", "selector"],
+    &["error", "metric", "params", "result", "selector", "spans"],
 ];
 
 /// Modules beside `backend` that may name the kernels crate, and what for.

@@ -5,7 +5,7 @@ use super::{
     Capabilities, Groups, Hits, IvfBackend, Probing, RangeHits, Reads, Scan, Slot,
     shared::InnerLists,
 };
-use crate::error::Result;
+use crate::{error::Result, plan::DeviceKey};
 use burn::tensor::{Int, Tensor};
 use burn_autodiff::{Autodiff, checkpoint::strategy::CheckpointStrategy};
 

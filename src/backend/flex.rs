@@ -5,7 +5,7 @@ use super::{
     host::{self, HostLists, HostTensors},
     portable,
 };
-use crate::error::Result;
+use crate::{error::Result, plan::DeviceKey};
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 use burn_flex::Flex;
 

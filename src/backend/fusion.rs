@@ -8,7 +8,7 @@ use super::{
     Capabilities, Groups, Hits, IvfBackend, Probing, RangeHits, Reads, Scan, Slot,
     shared::InnerLists,
 };
-use crate::error::Result;
+use crate::{error::Result, plan::DeviceKey};
 use burn::tensor::{DType, Int, Shape, Tensor, TensorPrimitive};
 use burn_fusion::{
     Fusion, FusionBackend, FusionTensor, NoOp, get_client, stream::OperationStreams,

@@ -42,6 +42,7 @@ impl<B: Backend> Hits<B> {
 
     /// Hits of consecutive queries (at least one part), put together.
     pub(crate) fn join(mut parts: Vec<Self>) -> Self {
+        span!("merge", parts = parts.len());
         if parts.len() == 1 {
             return parts.remove(0);
         }
@@ -102,6 +103,7 @@ impl<B: Backend> RangeHits<B> {
 
     /// Hits of consecutive queries (at least one part), put together.
     pub(crate) fn join(mut parts: Vec<Self>) -> Self {
+        span!("merge", parts = parts.len());
         if parts.len() == 1 {
             return parts.remove(0);
         }

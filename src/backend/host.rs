@@ -6,7 +6,7 @@ use super::{
     Capabilities, Hits, Keep, ListStore, Merging, Places, Probing, RangeHits, Reads, RowIds, Run,
     Scan, Slot,
 };
-use crate::{error::Result, params::Storage};
+use crate::{error::Result, params::Storage, plan::DeviceKey};
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use burn_ivf_kernels::{
     list_scan::{self, List, ListIds, Order, Problem},
@@ -234,6 +234,15 @@ pub fn capabilities() -> Capabilities {
         host: true,
         storages: Storage::ALL.to_vec(),
         matmul_input_roundoff: 0.0,
+    }
+}
+
+/// What every host backend is tuned as: the processor's instruction set decides.
+pub fn device_key() -> DeviceKey {
+    DeviceKey {
+        backend: "cpu".to_owned(),
+        architecture: Isa::detect().name().to_owned(),
+        name: String::new(),
     }
 }
 

@@ -36,7 +36,11 @@ pub use self::{
     store::{Keep, ListStore, Merging, Places, RowIds, Run},
 };
 pub use crate::metric::ScanMetric;
-use crate::{error::Result, params::Storage, plan::Order};
+use crate::{
+    error::Result,
+    params::Storage,
+    plan::{DeviceKey, Order, Tuning},
+};
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
 pub use burn_ivf_kernels::list_scan::restrict::{ListOrder, Masks, ReadingOrder, Restriction};
@@ -49,6 +53,7 @@ pub(crate) use burn_ivf_kernels::{
     plain::{PlainList, PlainProblem, scan as scan_plain},
     simd::Isa,
 };
+use std::sync::Arc;
 
 /// A probe that reads no list.
 pub const SKIP: u32 = burn_ivf_kernels::list_scan::SKIP;
@@ -67,6 +72,11 @@ pub trait IvfBackend: Backend {
 
     /// What this backend and device can do.
     fn capabilities(device: &Self::Device) -> Capabilities;
+
+    /// What this device is called where tuned values are looked up for it.
+    fn device_key(device: &Self::Device) -> DeviceKey {
+        DeviceKey::from_backend(&Self::name(device))
+    }
 
     /// Hands a tensor to the inner backend; a gradient graph stays behind.
     fn lower<const D: usize>(tensor: Tensor<Self, D>) -> Tensor<Self::Inner, D>;
@@ -170,6 +180,26 @@ pub trait IvfBackend: Backend {
     fn rerank(scan: &Scan<'_, Self>, candidates: &[Slot], per_query: usize) -> Result<Hits<Self>> {
         portable::rerank(scan, candidates, per_query)
     }
+}
+
+/// The value of every knob in force on `device`, with its source. Resolved once per process and
+/// device; prints as a table.
+///
+/// ```
+/// use burn::backend::NdArray;
+/// use burn_ivf::{Knob, backend::tuning};
+/// let tuning = tuning::<NdArray>(&Default::default());
+/// assert_eq!(tuning.get(Knob::CsrFromAvgGroup), 0.0);
+/// println!("{tuning}");
+/// ```
+pub fn tuning<B: IvfBackend>(device: &B::Device) -> Arc<Tuning> {
+    let fused_scan = B::capabilities(device).fused_scan;
+    Tuning::for_device(&B::device_key(device), fused_scan)
+}
+
+/// What [`tuning`] prints: every knob with its value, unit and source.
+pub fn dump_config<B: IvfBackend>(device: &B::Device) -> String {
+    tuning::<B>(device).to_string()
 }
 
 /// Rows in groups: group `g` is `members[offsets[g]..offsets[g + 1]]`.

@@ -40,6 +40,10 @@ macro_rules! host_backend {
             host::capabilities()
         }
 
+        fn device_key(_: &Self::Device) -> DeviceKey {
+            host::device_key()
+        }
+
         fn select_k(
             scores: Tensor<Self, 2>,
             k: usize,
@@ -105,6 +109,10 @@ macro_rules! forward_to_inner {
 
         fn capabilities(device: &Self::Device) -> Capabilities {
             <Self::Inner as IvfBackend>::capabilities(device)
+        }
+
+        fn device_key(device: &Self::Device) -> DeviceKey {
+            <Self::Inner as IvfBackend>::device_key(device)
         }
 
         fn select_k(

@@ -18,6 +18,7 @@ pub(crate) fn probe<E: IvfBackend>(
     queries: Tensor<E, 2>,
     nprobe: usize,
 ) -> Result<Probes<E>> {
+    span!("coarse", nq = queries.dims()[0], nprobe = nprobe);
     let hits = quantizer.nearest(queries, nprobe)?;
     Ok(Probes {
         lists: hits.labels,

@@ -167,6 +167,7 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// hold, NaN or infinite components: nothing is added.
     pub fn add_with_ids(&mut self, x: Tensor<B, 2>, ids: &[i64]) -> Result<()> {
         let rows = x.dims()[0];
+        span!("add", n = rows);
         validate::ids::<B>(ids, rows, &self.device)?;
         let x = validate::stored_for::<B>(self.metric, x, self.d, &self.device, "vectors")?;
         if rows == 0 {
@@ -194,6 +195,7 @@ impl<B: IvfBackend> IndexFlat<B> {
         k: usize,
         params: &SearchParams,
     ) -> Result<SearchResult<B>> {
+        span!("search", nq = queries.dims()[0], k = k);
         let workspace = self.check_params(params, queries.dims()[0])?;
         let before = Counters::now();
         let k = validate::k(queries.dims()[0], k)?;
@@ -231,6 +233,13 @@ impl<B: IvfBackend> IndexFlat<B> {
         } else {
             "matrix".clone_into(&mut stats.mode);
         }
+        span!(
+            "scan",
+            nq = nq,
+            k = k,
+            nprobe = 1,
+            mode = stats.mode.as_str()
+        );
         let selection = params.selection.as_ref();
         let at_once = engine::selected_queries(selection, self.lists.mask_words(), workspace);
         let mut parts = Vec::new();

@@ -2,7 +2,7 @@
 
 use super::{builder::IndexIvfFlatBuilder, flat::copy_rows, validate};
 use crate::{
-    backend::{IvfBackend, ListStore, RowIds, list_numbers, read},
+    backend::{self, IvfBackend, ListStore, RowIds, list_numbers, read},
     cluster::{self, KMeansParams, KMeansReport, Quantizer},
     engine,
     error::{Error, Result},
@@ -12,9 +12,11 @@ use crate::{
         AutoRule, IvfSettings, Limit, ListOrdering, SearchMode, SearchParams, Storage,
         check_workspace,
     },
+    plan::Tuning,
     result::MemoryInfo,
 };
 use burn::tensor::{DType, Tensor, TensorData};
+use std::sync::{Arc, OnceLock};
 
 /// An inverted file over exact vectors (faiss `IndexIVFFlat`).
 ///
@@ -45,6 +47,8 @@ pub struct IndexIvfFlat<B: IvfBackend> {
     pub(super) nlist: Option<usize>,
     pub(super) kmeans: KMeansParams,
     pub(super) trained: Option<Trained<B::Inner>>,
+    /// The device's, once looked up, or that set by hand.
+    pub(super) tuning: OnceLock<Arc<Tuning>>,
 }
 
 /// What training makes: centroids, in the store's layout and as a tensor, and the lists.
@@ -108,6 +112,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             nlist,
             kmeans,
             trained: None,
+            tuning: OnceLock::new(),
         }
     }
 
@@ -286,12 +291,26 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         self.settings.safe_pruning = on;
     }
 
+    /// The thresholds searches go by, each with its source: those of the device
+    /// ([`backend::tuning`](crate::backend::tuning)) unless set.
+    pub fn tuning(&self) -> &Tuning {
+        self.tuning
+            .get_or_init(|| backend::tuning::<B>(&self.device))
+    }
+
+    /// Sets the thresholds searches go by; results are the same. They are not saved, and a copy
+    /// on another device has that device's.
+    pub fn set_tuning(&mut self, tuning: Tuning) {
+        self.tuning = OnceLock::from(Arc::new(tuning));
+    }
+
     /// Trains the centroids on `x`, `[n, d]`, by k-means; see [`KMeansParams`].
     ///
     /// # Errors
     /// Fewer points than lists, another dimension, NaN or infinite points, illegal parameters;
     /// [`Error::NotEmpty`] when vectors are held. The index is then as before.
     pub fn train(&mut self, x: Tensor<B, 2>) -> Result<KMeansReport> {
+        span!("train", n = x.dims()[0], d = self.d);
         if self.ntotal() > 0 {
             return Err(Error::NotEmpty {
                 ntotal: self.ntotal(),
@@ -356,6 +375,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     }
 
     fn add_checked(&mut self, x: Tensor<B, 2>, ids: &[i64], lists: Option<&[u32]>) -> Result<()> {
+        span!("add", n = x.dims()[0]);
         let (metric, workspace) = (self.metric, self.settings.workspace);
         let trained = self.trained.as_mut().ok_or(Error::NotTrained)?;
         let rows = x.dims()[0];
@@ -478,6 +498,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         Ok(Self {
             device: device.clone(),
             trained,
+            tuning: OnceLock::new(),
             ..self.clone()
         })
     }
@@ -515,6 +536,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             nlist: self.nlist,
             kmeans: self.kmeans.clone(),
             trained,
+            tuning: OnceLock::new(),
         })
     }
 

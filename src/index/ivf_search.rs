@@ -37,6 +37,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         k: usize,
         params: &SearchParams,
     ) -> Result<SearchResult<B>> {
+        span!("search", nq = queries.dims()[0], k = k);
         let selection = params.selection.as_ref();
         let (params, queries) = self.check(queries, k, params)?;
         let trained = self.trained()?;
@@ -61,6 +62,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         if nq == 0 {
             return Ok(self.nothing(0, params.nprobe, 1));
         }
+        span!("coarse", nq = nq, nprobe = params.nprobe);
         let quantizer = trained.quantizer(self.metric, params.workspace);
         let mut hits = quantizer.nearest(queries, params.nprobe)?;
         hits.labels = hits.labels.cast(label_dtype::<B::Inner>(&self.device));
@@ -90,6 +92,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         lists: Tensor<B, 2, Int>,
         params: &SearchParams,
     ) -> Result<SearchResult<B>> {
+        span!("search", nq = queries.dims()[0], k = k);
         let selection = params.selection.as_ref();
         let (mut params, queries) = self.check(queries, k, params)?;
         let ([rows, nprobe], nq) = (lists.dims(), queries.dims()[0]);
@@ -173,6 +176,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             fused_scan: caps.fused_scan,
             host: caps.host,
             workspace: params.workspace,
+            tuning: self.tuning(),
         };
         let (mode, plan) = plan::ivf(&problem, params.mode, params.auto_rule);
         match self.metric.compare() {
@@ -235,6 +239,13 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let lists = &self.trained()?.lists;
         let (nq, nprobe) = (queries.dims()[0], probes.lists.dims()[1]);
         let (mode, plan) = self.plan(nq, k, params);
+        span!(
+            "scan",
+            nq = nq,
+            k = k,
+            nprobe = nprobe,
+            mode = plan.mode.as_str()
+        );
         let caps = engine::caps(self.metric, params, lists, &probes, k)?;
         let order = if caps.is_some() {
             let centroids = &self.trained()?.centroids;

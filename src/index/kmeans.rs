@@ -44,6 +44,7 @@ impl<B: IvfBackend> KMeans<B> {
     /// No component, fewer points than clusters, `k` = 0, NaN or infinite points, illegal parameters,
     /// a metric other than L2, inner product, cosine, L1 and Linf.
     pub fn train(x: Tensor<B, 2>, k: usize, metric: Metric, params: &KMeansParams) -> Result<Self> {
+        span!("train", n = x.dims()[0], d = x.dims()[1]);
         let (d, device) = (x.dims()[1], x.device());
         if d == 0 {
             return Err(Error::ZeroDimension);

@@ -52,6 +52,7 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// # Errors
     /// Those of [`load`](Self::load) but for ids and vectors.
     pub fn load_mmap(path: impl AsRef<Path>, device: &B::Device) -> Result<MappedIndex<B>> {
+        span!("load");
         MappedIndex::new(File::Flat(Mapped::open(path.as_ref())?), 1, device)
     }
 }
@@ -79,6 +80,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// Those of [`load`](Self::load) but for ids and vectors; [`Error::IllegalValue`] when the index
     /// was saved with a [`Limit`], since a mapped one reads whole lists.
     pub fn load_mmap(path: impl AsRef<Path>, device: &B::Device) -> Result<MappedIndex<B>> {
+        span!("load");
         let mapped = Mapped::<IvfFileSettings>::open(path.as_ref())?;
         let search = &mapped.index.settings.search;
         if search.nprobe == Some(0) {
@@ -174,6 +176,7 @@ impl<B: IvfBackend> MappedIndex<B> {
     /// Those of the other indexes' `search`.
     pub fn search(&self, queries: Tensor<B, 2>, k: usize) -> Result<SearchResult<B>> {
         let (d, metric, nq) = (self.d(), self.metric(), queries.dims()[0]);
+        span!("search", nq = nq, k = k);
         let k = validate::k(nq, k)?;
         let queries = validate::vectors::<B>(queries, d, &self.device, "queries")?;
         if self.nlist() == 0 {
@@ -196,6 +199,7 @@ impl<B: IvfBackend> MappedIndex<B> {
         let probes = match &self.file {
             File::Flat(_) => one,
             File::Ivf(mapped) => {
+                span!("coarse", nq = nq, nprobe = self.nprobe);
                 let rows = mapped.index.centroids.as_deref().unwrap_or_default();
                 let centroids = PlainList { rows, ids: None };
                 let nearest = scan(&[centroids], self.nprobe, &one, 1)?.labels;
@@ -203,6 +207,13 @@ impl<B: IvfBackend> MappedIndex<B> {
                 nearest.into_iter().map(number).collect()
             }
         };
+        span!(
+            "scan",
+            nq = nq,
+            k = k,
+            nprobe = self.nprobe,
+            mode = "mapped"
+        );
         let best = scan(&self.lists(), k, &probes, self.nprobe)?;
         let stats = SearchStats {
             mode: "mapped".to_owned(),

@@ -348,6 +348,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             nlist: self.nlist,
             kmeans: self.kmeans.clone(),
             trained,
+            tuning: self.tuning.clone(),
         })
     }
 }

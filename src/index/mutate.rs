@@ -217,6 +217,7 @@ macro_rules! mutable {
             /// # Errors
             /// Not trained, or a device that cannot hold what it takes.
             pub fn remove_ids(&mut self, ids: &IdSelector) -> Result<usize> {
+                span!("remove", n = self.ntotal());
                 self.held_mut()?.remove(ids)
             }
 

@@ -167,6 +167,12 @@ impl<B: IvfBackend> IndexFlat<B> {
         params: &RangeParams,
         most: Option<usize>,
     ) -> Result<Kept<B>> {
+        span!(
+            "range_search",
+            nq = queries.dims()[0],
+            nprobe = 1,
+            mode = "chunked"
+        );
         let workspace = self.check_params(&params.search, queries.dims()[0])?;
         if params.max_empty_lists.is_some() {
             return Err(Error::NotApplicable {
@@ -225,6 +231,12 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let (resolved, queries) = self.check(queries, 1, &search)?;
         let workspace = resolved.workspace;
         let nq = queries.dims()[0];
+        span!(
+            "range_search",
+            nq = nq,
+            nprobe = resolved.nprobe,
+            mode = "csr"
+        );
         let mut found = Found::new(self.metric, radius, params, most)?;
         if nq > 0 && self.ntotal() > 0 {
             let quantizer = trained.quantizer(self.metric, workspace);

@@ -44,6 +44,7 @@ macro_rules! files {
             /// # Errors
             /// [`Error::Io`] when the file cannot be written; when the device cannot be read.
             pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+                span!("save", n = self.ntotal());
                 let saved = self.parts()?;
                 persist::save(path.as_ref(), |file| persist::write(&saved, file))
             }
@@ -53,6 +54,7 @@ macro_rules! files {
             /// # Errors
             /// [`Error::Io`] when `out` fails; when the device cannot be read.
             pub fn write_to(&self, out: impl Write) -> Result<()> {
+                span!("save", n = self.ntotal());
                 persist::write(&self.parts()?, out)
             }
 
@@ -68,6 +70,7 @@ macro_rules! files {
             /// [`Error::Truncated`], [`Error::Checksum`], [`Error::Corrupt`] for a damaged one;
             /// [`Error::IdOutOfRange`] and [`Error::DeviceLimit`] when the device cannot hold it.
             pub fn load(path: impl AsRef<Path>, device: &B::Device) -> Result<Self> {
+                span!("load");
                 let (file, length) = persist::open(path.as_ref())?;
                 Self::assemble(persist::read(file, length, device)?, device)
             }
@@ -78,6 +81,7 @@ macro_rules! files {
             /// # Errors
             /// Those of [`load`](Self::load).
             pub fn read_from(input: impl Read, device: &B::Device) -> Result<Self> {
+                span!("load");
                 Self::assemble(persist::read(input, None, device)?, device)
             }
         }

@@ -128,7 +128,7 @@ impl Storage {
 /// How [`SearchMode::Auto`] decides.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub enum AutoRule {
-    /// By the table of measurements in `plan/tuning.rs`.
+    /// By the index's [`Tuning`](crate::Tuning): measurements, or what users configured.
     #[default]
     Measured,
     /// torch-ivf's rule: on a GPU csr when `nq · min(nprobe, nlist) / nlist` reaches

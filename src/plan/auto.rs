@@ -1,6 +1,6 @@
 //! The rule behind `SearchMode::Auto`.
 
-use super::{IvfProblem, Mode, tuning};
+use super::{IvfProblem, Knob, Mode};
 use crate::params::AutoRule;
 
 /// Average queries per list.
@@ -19,7 +19,7 @@ pub(super) fn torch_ivf_threshold(rule: AutoRule, nlist: usize) -> f64 {
 }
 
 /// Chooses a mode, with the reason.
-pub(super) fn ivf(p: &IvfProblem, rule: AutoRule, avg_group: f64) -> (Mode, String) {
+pub(super) fn ivf(p: &IvfProblem<'_>, rule: AutoRule, avg_group: f64) -> (Mode, String) {
     match rule {
         AutoRule::TorchIvf { .. } if p.host => (
             Mode::Matrix,
@@ -36,24 +36,16 @@ pub(super) fn ivf(p: &IvfProblem, rule: AutoRule, avg_group: f64) -> (Mode, Stri
                 format!("torch-ivf's rule: average group {avg_group:.2}, threshold {threshold:.2}");
             (mode, reason)
         }
-        AutoRule::Measured if p.fused_scan && p.host => {
-            (Mode::Csr, tuning::FUSED_SCAN.reason.to_owned())
-        }
-        AutoRule::Measured if p.fused_scan => (Mode::Csr, tuning::DEVICE_SCAN.reason.to_owned()),
         AutoRule::Measured => {
-            let row = tuning::PORTABLE;
-            let mode = if avg_group >= row.csr_from_avg_group {
+            let from = p.tuning.get(Knob::CsrFromAvgGroup);
+            let mode = if avg_group >= from {
                 Mode::Csr
             } else {
                 Mode::Matrix
             };
-            (
-                mode,
-                format!(
-                    "{}: average group {avg_group:.2}, csr from {}",
-                    row.reason, row.csr_from_avg_group
-                ),
-            )
+            let source = p.tuning.source(Knob::CsrFromAvgGroup);
+            let reason = format!("average group {avg_group:.2}, csr from {from} ({source})");
+            (mode, reason)
         }
     }
 }

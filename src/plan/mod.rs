@@ -2,7 +2,12 @@
 
 mod auto;
 pub(crate) mod budget;
-pub(crate) mod tuning;
+mod config;
+mod knobs;
+mod tuning;
+
+pub use config::Config;
+pub use knobs::{DeviceKey, Knob, Source, Tuning};
 
 use crate::params::{AutoRule, FlatMode, SearchMode};
 use auto::{avg_group, torch_ivf_threshold};
@@ -11,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a plan for an inverted file is made of.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct IvfProblem {
+pub(crate) struct IvfProblem<'a> {
     pub nq: usize,
     pub k: usize,
     pub d: usize,
@@ -22,6 +27,8 @@ pub(crate) struct IvfProblem {
     pub fused_scan: bool,
     pub host: bool,
     pub workspace: usize,
+    /// The thresholds in force.
+    pub tuning: &'a Tuning,
 }
 
 /// In which order a fused scan reads (query, list) pairs. The answer does not depend on it.
@@ -46,9 +53,10 @@ impl Order {
 
 /// The order of a scan: a CPU's fused scan goes by list once lists are shared by enough queries, a
 /// GPU's always by query; composed of tensor operations, a scan goes by list.
-pub(crate) fn order(fused_scan: bool, host: bool, nq: usize, avg_group: f64) -> Order {
-    let shared = nq > 1 && avg_group >= tuning::LIST_MAJOR_FROM_AVG_GROUP;
-    if fused_scan && !(host && shared) {
+fn order(p: &IvfProblem<'_>, avg_group: f64) -> Order {
+    let enough = p.nq as f64 >= p.tuning.get(Knob::ListMajorFromQueries);
+    let shared = enough && avg_group >= p.tuning.get(Knob::ListMajorFromAvgGroup);
+    if p.fused_scan && !(p.host && shared) {
         Order::QueryMajor
     } else {
         Order::ListMajor
@@ -98,7 +106,7 @@ pub(crate) enum Mode {
 }
 
 /// Plans a search of an inverted file.
-pub(crate) fn ivf(p: &IvfProblem, mode: SearchMode, rule: AutoRule) -> (Mode, SearchPlan) {
+pub(crate) fn ivf(p: &IvfProblem<'_>, mode: SearchMode, rule: AutoRule) -> (Mode, SearchPlan) {
     let avg_group = avg_group(p.nq, p.nprobe, p.nlist);
     let auto_threshold = torch_ivf_threshold(rule, p.nlist);
     let (mode, reason) = match mode {
@@ -115,7 +123,7 @@ pub(crate) fn ivf(p: &IvfProblem, mode: SearchMode, rule: AutoRule) -> (Mode, Se
     let plan = SearchPlan {
         mode: if mode == Mode::Csr { "csr" } else { "matrix" }.to_owned(),
         reason,
-        order: order(p.fused_scan, p.host, p.nq, avg_group),
+        order: order(p, avg_group),
         avg_group,
         auto_threshold,
         query_chunk,
@@ -163,7 +171,15 @@ pub(crate) fn flat(
 mod tests {
     use super::*;
 
-    fn problem(nq: usize, host: bool) -> IvfProblem {
+    fn tuning(fused_scan: bool, host: bool) -> Tuning {
+        let device = DeviceKey {
+            backend: if host { "cpu" } else { "other" }.to_owned(),
+            ..DeviceKey::default()
+        };
+        Tuning::resolve(&device, fused_scan, &Config::default())
+    }
+
+    fn problem(nq: usize, host: bool, tuning: &Tuning) -> IvfProblem<'_> {
         IvfProblem {
             nq,
             k: 20,
@@ -174,6 +190,7 @@ mod tests {
             fused_scan: host,
             host,
             workspace: 256 << 20,
+            tuning,
         }
     }
 
@@ -186,51 +203,77 @@ mod tests {
             (127, false, Mode::Matrix),
             (128, true, Mode::Matrix),
         ] {
-            let (mode, plan) = ivf(&problem(nq, host), SearchMode::Auto, AutoRule::torch_ivf());
+            let tuning = tuning(host, host);
+            let p = problem(nq, host, &tuning);
+            let (mode, plan) = ivf(&p, SearchMode::Auto, AutoRule::torch_ivf());
             assert_eq!(mode, expected, "{plan}");
             assert_eq!(plan.auto_threshold, 8.0);
         }
-        let (_, plan) = ivf(
-            &problem(128, false),
-            SearchMode::Auto,
-            AutoRule::torch_ivf(),
-        );
+        let tuning = tuning(false, false);
+        let p = problem(128, false, &tuning);
+        let (_, plan) = ivf(&p, SearchMode::Auto, AutoRule::torch_ivf());
         assert_eq!(plan.avg_group, 8.0);
-        let wide = IvfProblem {
-            nlist: 1024,
-            ..problem(128, false)
-        };
+        let wide = IvfProblem { nlist: 1024, ..p };
         let (mode, plan) = ivf(&wide, SearchMode::Auto, AutoRule::torch_ivf());
         assert_eq!((mode, plan.auto_threshold), (Mode::Matrix, 16.0));
     }
 
     #[test]
     fn a_cpu_always_takes_csr() {
+        let tuning = tuning(true, true);
         for nq in [1, 8, 19_600] {
-            assert_eq!(
-                ivf(&problem(nq, true), SearchMode::Auto, AutoRule::Measured).0,
-                Mode::Csr
-            );
+            let p = problem(nq, true, &tuning);
+            let (mode, _) = ivf(&p, SearchMode::Auto, AutoRule::Measured);
+            assert_eq!(mode, Mode::Csr);
+        }
+    }
+
+    /// Without a kernel csr is taken from an average of 8 queries per list, or what is set.
+    #[test]
+    fn the_tuning_decides_and_is_named() {
+        let built_in = tuning(false, false);
+        let set = built_in.clone().with(Knob::CsrFromAvgGroup, 4.0).unwrap();
+        for (tuning, nq, expected, word) in [
+            (&built_in, 127, Mode::Matrix, "heuristic"),
+            (&built_in, 128, Mode::Csr, "heuristic"),
+            (&set, 63, Mode::Matrix, "set by a call"),
+            (&set, 64, Mode::Csr, "set by a call"),
+        ] {
+            let p = problem(nq, false, tuning);
+            let (mode, plan) = ivf(&p, SearchMode::Auto, AutoRule::Measured);
+            assert_eq!(mode, expected, "{plan}");
+            assert!(plan.reason.contains(word), "{plan}");
         }
     }
 
     #[test]
     fn lists_are_read_query_by_query_only_where_hardly_shared() {
-        for (fused, host, nq, avg_group, expected) in [
-            (true, true, 1, 1.0, Order::QueryMajor),
-            (true, true, 9, 0.09, Order::QueryMajor),
-            (true, true, 2, 0.1, Order::ListMajor),
-            (true, false, 2, 9.0, Order::QueryMajor),
-            (false, false, 1, 0.01, Order::ListMajor),
+        let built_in = tuning(true, true);
+        let one = built_in.clone().with(Knob::ListMajorFromQueries, 1.0);
+        let one = one.unwrap();
+        let nine = built_in.clone().with(Knob::ListMajorFromAvgGroup, 9.5);
+        let nine = nine.unwrap();
+        for (tuning, fused_scan, host, nq, avg_group, expected) in [
+            (&built_in, true, true, 1, 1.0, Order::QueryMajor),
+            (&one, true, true, 1, 1.0, Order::ListMajor),
+            (&built_in, true, true, 9, 0.09, Order::QueryMajor),
+            (&built_in, true, true, 2, 0.1, Order::ListMajor),
+            (&nine, true, true, 2, 9.0, Order::QueryMajor),
+            (&built_in, true, false, 2, 9.0, Order::QueryMajor),
+            (&built_in, false, false, 1, 0.01, Order::ListMajor),
         ] {
-            let found = order(fused, host, nq, avg_group);
-            assert_eq!(found, expected, "{nq} {avg_group}");
+            let p = IvfProblem {
+                fused_scan,
+                ..problem(nq, host, tuning)
+            };
+            assert_eq!(order(&p, avg_group), expected, "{nq} {avg_group}");
         }
     }
 
     #[test]
     fn forced_modes_are_obeyed_and_chunks_bounded() {
-        let p = problem(19_600, true);
+        let tuning = tuning(true, true);
+        let p = problem(19_600, true, &tuning);
         let (mode, plan) = ivf(&p, SearchMode::Matrix, AutoRule::Measured);
         assert_eq!(mode, Mode::Matrix);
         let bytes = plan.query_chunk * 16_384 * (MATRIX_COPIES * 128 + 8) * 4;

@@ -1,45 +1,96 @@
-//! Every threshold of the plan, with its origin.
+//! Every threshold of the plan, with its origin: values measured per device, and what is assumed of
+//! a device without a measurement.
 
-/// One line of the table.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct AutoRow {
-    /// csr from this average of queries per list on, matrix below.
-    pub csr_from_avg_group: f64,
-    /// Why, for people.
-    pub reason: &'static str,
+use super::knobs::{DeviceKey, Knob, Source};
+
+/// A measured value.
+struct Row {
+    /// The device, as [`DeviceKey`] names it.
+    device: &'static str,
+    knob: Knob,
+    value: f64,
+    origin: &'static str,
 }
 
-/// Backends with a fused scan over host memory.
-///
-/// Origin: `sweep grid`, 2026-11-20, two AVX-512 cores (docs/benchmarks.md, "Auto mode"): csr was
-/// the faster mode in every cell, from nq = 1 to 2048.
-pub(crate) const FUSED_SCAN: AutoRow = AutoRow {
-    csr_from_avg_group: 0.0,
-    reason: "the fused scan was fastest in every measured cell",
-};
+/// What was measured.
+const TABLE: [Row; 3] = [
+    Row {
+        device: "avx512bf16",
+        knob: Knob::CsrFromAvgGroup,
+        value: 0.0,
+        // docs/benchmarks.md, "Auto mode": nq from 1 to 2048.
+        origin: "csr was the faster mode in every cell of `sweep grid`, 2026-11-20, two cores",
+    },
+    Row {
+        device: "avx512bf16",
+        knob: Knob::ListMajorFromAvgGroup,
+        value: 0.1,
+        // docs/benchmarks.md, "Order of a scan": averages from 0.0625 to 2.
+        origin: "list by list was faster from an average of 0.125 on, 2026-11-20, two cores",
+    },
+    Row {
+        device: "avx512bf16",
+        knob: Knob::ListMajorFromQueries,
+        value: 2.0,
+        // The same table.
+        origin: "one query was no faster list by list, 2026-11-20, two cores",
+    },
+];
 
-/// Backends with a fused scan on a device.
-///
-/// Origin: not measured on a GPU. The scan reads nothing back and writes k pairs per query; matrix
-/// gathers every candidate and reads its bounds back.
-pub(crate) const DEVICE_SCAN: AutoRow = AutoRow {
-    csr_from_avg_group: 0.0,
-    reason: "the device's scan reads nothing back (not measured against matrix)",
-};
+/// The measured value of the row that names the device best.
+pub(super) fn measured(knob: Knob, device: &DeviceKey) -> Option<(f64, Source)> {
+    let rows = TABLE.iter().filter(|row| row.knob == knob);
+    let ranked = rows.filter_map(|row| Some((device.rank(row.device)?, row)));
+    let (_, row) = ranked.max_by_key(|(rank, _)| *rank)?;
+    let source = Source::Table {
+        device: row.device,
+        origin: row.origin,
+    };
+    Some((row.value, source))
+}
 
-/// Average queries per list from which a fused scan reads list by list, query by query below (and
-/// for a single query, whose nearest lists then come first).
-///
-/// Origin: docs/benchmarks.md, "Order of a scan", 2026-11-20, two AVX-512 cores: list by list was
-/// faster from two queries on (average 0.125), level for one.
-pub(crate) const LIST_MAJOR_FROM_AVG_GROUP: f64 = 0.1;
+/// What is assumed where nothing was measured.
+pub(super) fn heuristic(knob: Knob, device: &DeviceKey, fused_scan: bool) -> (f64, Source) {
+    let cpu = device.backend == "cpu";
+    let (value, reason) = match knob {
+        Knob::CsrFromAvgGroup if fused_scan && cpu => {
+            (0.0, "the fused scan was faster on the CPU measured")
+        }
+        // matrix gathers every candidate and reads its bounds back.
+        Knob::CsrFromAvgGroup if fused_scan => (0.0, "the device's scan reads nothing back"),
+        // The portable csr body launches a few operations per probed list, matrix a few per chunk
+        // of queries: matrix until lists are shared by as many queries as torch-ivf's threshold at
+        // nlist = 512 asks for.
+        Knob::CsrFromAvgGroup => (8.0, "no kernel for this device"),
+        Knob::ListMajorFromAvgGroup => (0.1, "as on the CPU measured"),
+        Knob::ListMajorFromQueries => (2.0, "as on the CPU measured"),
+    };
+    (value, Source::Heuristic(reason))
+}
 
-/// Backends without kernels of their own, where both modes are composed of tensor operations.
-///
-/// Origin: heuristic, not measured on a GPU. The portable csr body launches a few operations per
-/// probed list, matrix a few per chunk of queries, so matrix is taken until lists are shared by
-/// as many queries as torch-ivf's threshold at nlist = 512 asks for.
-pub(crate) const PORTABLE: AutoRow = AutoRow {
-    csr_from_avg_group: 8.0,
-    reason: "no kernel for this device yet (heuristic)",
-};
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn built_in_values_are_legal_and_dated() {
+        let mut known = Vec::new();
+        for row in &TABLE {
+            assert!(row.knob.allows(row.value), "{}", row.knob);
+            assert!(row.origin.contains("20") && !row.device.is_empty());
+            assert!(!known.contains(&(row.device, row.knob)), "told twice");
+            known.push((row.device, row.knob));
+        }
+        for (backend, fused_scan) in [("cpu", true), ("cuda", true), ("other", false)] {
+            let device = DeviceKey {
+                backend: backend.to_owned(),
+                ..DeviceKey::default()
+            };
+            for knob in Knob::ALL {
+                assert_eq!(measured(knob, &device), None);
+                let (value, _) = heuristic(knob, &device, fused_scan);
+                assert!(knob.allows(value), "{knob}");
+            }
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! A case that is written but not listed here fails the test target `layers`.
 
 pub mod agreement;
+pub mod config;
 #[cfg(feature = "autodiff")]
 pub mod differentiable;
 pub mod faiss;
@@ -137,6 +138,7 @@ macro_rules! mount {
                 other_types_are_refused_by_name, figures_are_checked, truncations_are_refused,
                 round_trips_are_exact, duplicate_ids_travel, failed_writes_change_nothing,
             );
+            cases!(config: any_legal_config_gives_the_same_bits, tuning_stays_with_the_device);
             cases!(storage:
                 answers_do_not_depend_on_it, filters_lose_nothing,
                 is_refused_where_there_is_no_choice, takes_no_more_than_a_tenth_beyond_the_data,
@@ -162,7 +164,7 @@ macro_rules! mount {
             );
             cases!(saving:
                 h1_ivf_round_trip, h1_flat_round_trip, h8_untrained, h10_goes_on, small_ones,
-                kinds_and_streams,
+                kinds_and_streams, j9_recall_after_saving,
             );
             cases!(metrics:
                 a17_table, j2_matrix_sorted_is_search, ties_and_pieces, broken_components,

@@ -42,6 +42,8 @@ pub enum Command {
     Tune(Tune),
     /// Measure queries per second for several numbers of queries at once
     Bench(Bench),
+    /// Print the tuning in force for the device: every knob, its value, unit and source
+    Config,
     /// Draw queries per second against queries at once, from recorded JSON lines
     Plot(Plot),
     /// Print a completion script

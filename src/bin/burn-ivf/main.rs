@@ -6,6 +6,7 @@
 mod args;
 mod bench;
 mod build;
+mod config;
 mod convert;
 mod device;
 mod eval;
@@ -20,7 +21,7 @@ mod shell;
 mod tune;
 
 use args::{Cli, Command};
-use burn_ivf::IvfBackend;
+use burn_ivf::{Config, IvfBackend};
 use clap::Parser;
 use device::{Device, Job};
 use output::{Done, Failure, Out};
@@ -62,6 +63,7 @@ fn start(cli: Cli) -> Done {
         }
         _ => {
             let device = device::choose(cli.device)?;
+            output::warn(Config::process().warnings());
             let context = Context {
                 device,
                 out,
@@ -88,6 +90,7 @@ impl Job for Run {
             Command::Eval(args) => eval::run::<B>(args, &mut context, device)?,
             Command::Tune(args) => tune::run::<B>(args, &mut context, device)?,
             Command::Bench(args) => bench::run::<B>(args, &mut context, device)?,
+            Command::Config => config::run::<B>(&mut context, device)?,
             Command::Completions(_) | Command::Man(_) | Command::Plot(_) => {}
         }
         context.out.finish()

@@ -87,6 +87,13 @@ pub fn complain(failure: &Failure) {
     let _ = writeln!(io::stderr(), "error: {failure}");
 }
 
+/// Says on stderr what was not used.
+pub fn warn(warnings: &[String]) {
+    for warning in warnings {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+}
+
 /// stdout: text for people, or one JSON value per line.
 pub struct Out {
     json: bool,

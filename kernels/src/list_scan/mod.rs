@@ -37,6 +37,7 @@ mod table;
 mod tile;
 #[cfg(feature = "cube")]
 mod walk;
+mod work;
 mod worker;
 
 pub use cpu::{Counts, scan, scan_restricted};

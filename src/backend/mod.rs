@@ -36,7 +36,10 @@ pub use self::{
     store::{Keep, ListStore, Merging, Places, RowIds, Run},
 };
 pub use crate::metric::ScanMetric;
-use crate::{error::Result, plan::Order};
+use crate::{
+    error::Result,
+    plan::{self, IvfProblem, Order},
+};
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
 pub use burn_ivf_kernels::list_scan::restrict::{ListOrder, Masks, ReadingOrder, Restriction};
@@ -204,6 +207,32 @@ pub struct Probing<B: Backend> {
     pub reads: Reads<B>,
     /// In which order a kernel that has the choice reads them.
     pub order: Order,
+}
+
+impl<B: IvfBackend> Probing<B> {
+    /// The only list of a scan, whole, for all of its queries.
+    pub(crate) fn all(scan: &Scan<'_, B>) -> Self {
+        let caps = B::capabilities(&scan.queries.device());
+        let problem = IvfProblem {
+            nq: scan.nq(),
+            k: scan.k,
+            d: scan.d,
+            nlist: 1,
+            nprobe: 1,
+            ntotal: scan.ids.len(0),
+            fused_scan: caps.fused_scan,
+            host: caps.host,
+            workspace: scan.workspace,
+        };
+        Self {
+            reads: Reads::All,
+            order: if caps.host {
+                Order::ListMajor
+            } else {
+                plan::order(&problem)
+            },
+        }
+    }
 }
 
 /// Which lists every query reads.

@@ -24,6 +24,13 @@ pub(crate) struct IvfProblem {
     pub workspace: usize,
 }
 
+impl IvfProblem {
+    /// Rows that a query is compared with, were lists of one length.
+    fn rows_per_query(&self) -> u64 {
+        self.ntotal as u64 * self.nprobe as u64 / self.nlist.max(1) as u64
+    }
+}
+
 /// In which order a fused scan reads (query, list) pairs. The answer does not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -44,14 +51,23 @@ impl Order {
     }
 }
 
-/// The order of a scan: a CPU's fused scan goes by list once lists are shared by enough queries, a
-/// GPU's always by query; composed of tensor operations, a scan goes by list.
-pub(crate) fn order(fused_scan: bool, host: bool, nq: usize, avg_group: f64) -> Order {
-    let shared = nq > 1 && avg_group >= tuning::LIST_MAJOR_FROM_AVG_GROUP;
-    if fused_scan && !(host && shared) {
-        Order::QueryMajor
+/// The order of a scan: a fused scan goes by list once lists are shared by enough queries (on a GPU:
+/// and there is enough to read, for no more results than it can keep); composed of tensor operations,
+/// a scan goes by list.
+pub(crate) fn order(p: &IvfProblem) -> Order {
+    let group = avg_group(p.nq, p.nprobe, p.nlist);
+    let shared = if p.host {
+        p.nq > 1 && group >= tuning::LIST_MAJOR_FROM_AVG_GROUP
     } else {
+        let bytes = p.rows_per_query() * p.nq as u64 * p.d as u64 * size_of::<f32>() as u64;
+        group >= tuning::DEVICE_LIST_MAJOR_FROM_AVG_GROUP
+            && bytes >= tuning::DEVICE_LIST_MAJOR_FROM_BYTES
+            && p.k <= tuning::DEVICE_LIST_MAJOR_TO_K
+    };
+    if shared || !p.fused_scan {
         Order::ListMajor
+    } else {
+        Order::QueryMajor
     }
 }
 
@@ -62,7 +78,8 @@ pub struct SearchPlan {
     pub mode: String,
     /// Why.
     pub reason: String,
-    /// In which order csr reads lists.
+    /// In which order csr reads lists. A GPU reads query by query whatever this says where a limit or
+    /// a selector leaves rows out; [`SearchStats::order`](crate::SearchStats::order) says what ran.
     pub order: Order,
     /// Average queries per list.
     pub avg_group: f64,
@@ -106,7 +123,7 @@ pub(crate) fn ivf(p: &IvfProblem, mode: SearchMode, rule: AutoRule) -> (Mode, Se
         SearchMode::Csr => (Mode::Csr, "asked for".to_owned()),
         SearchMode::Auto => auto::ivf(p, rule, avg_group),
     };
-    let rows = p.ntotal as u64 * p.nprobe as u64 / p.nlist.max(1) as u64;
+    let rows = p.rows_per_query();
     let query_chunk = match mode {
         // The scan cuts its own blocks.
         Mode::Csr => p.nq,
@@ -115,7 +132,7 @@ pub(crate) fn ivf(p: &IvfProblem, mode: SearchMode, rule: AutoRule) -> (Mode, Se
     let plan = SearchPlan {
         mode: if mode == Mode::Csr { "csr" } else { "matrix" }.to_owned(),
         reason,
-        order: order(p.fused_scan, p.host, p.nq, avg_group),
+        order: order(p),
         avg_group,
         auto_threshold,
         query_chunk,
@@ -216,15 +233,38 @@ mod tests {
 
     #[test]
     fn lists_are_read_query_by_query_only_where_hardly_shared() {
-        for (fused, host, nq, avg_group, expected) in [
-            (true, true, 1, 1.0, Order::QueryMajor),
-            (true, true, 9, 0.09, Order::QueryMajor),
-            (true, true, 2, 0.1, Order::ListMajor),
-            (true, false, 2, 9.0, Order::QueryMajor),
-            (false, false, 1, 0.01, Order::ListMajor),
+        for (fused_scan, host, nq, nprobe, expected) in [
+            (true, true, 1, 512, Order::QueryMajor),
+            (true, true, 3, 17, Order::QueryMajor),
+            (true, true, 4, 13, Order::ListMajor),
+            (true, false, 63, 32, Order::QueryMajor),
+            (true, false, 64, 32, Order::ListMajor),
+            (false, false, 1, 1, Order::ListMajor),
         ] {
-            let found = order(fused, host, nq, avg_group);
-            assert_eq!(found, expected, "{nq} {avg_group}");
+            let p = IvfProblem {
+                nprobe,
+                fused_scan,
+                ..problem(nq, host)
+            };
+            assert_eq!(order(&p), expected, "{nq} {nprobe}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_reads_list_by_list_where_there_is_enough_to_save() {
+        let many = || IvfProblem {
+            fused_scan: true,
+            ..problem(512, false)
+        };
+        assert_eq!(order(&many()), Order::ListMajor);
+        for (k, ntotal, d) in [(257, 262_144, 128), (20, 2048, 128), (20, 262_144, 1)] {
+            let p = IvfProblem {
+                k,
+                d,
+                ntotal,
+                ..many()
+            };
+            assert_eq!(order(&p), Order::QueryMajor, "{k} {ntotal} {d}");
         }
     }
 

@@ -34,6 +34,24 @@ pub(crate) const DEVICE_SCAN: AutoRow = AutoRow {
 /// faster from two queries on (average 0.125), level for one.
 pub(crate) const LIST_MAJOR_FROM_AVG_GROUP: f64 = 0.1;
 
+/// Average queries per list from which a GPU's fused scan reads list by list.
+///
+/// Origin: arithmetic, not measured on a GPU. Query by query, a scan reads every list once per query
+/// that probes it; list by list once per tile of them, but it compares whole blocks of 8 queries,
+/// of which 4 may be idle before it does more arithmetic than there is time for while a row comes
+/// from memory (at 16 FLOP per byte, three per component and query).
+pub(crate) const DEVICE_LIST_MAJOR_FROM_AVG_GROUP: f64 = 4.0;
+
+/// Bytes that a scan query by query reads, from which it is read list by list.
+///
+/// Origin: arithmetic, not measured on a GPU. Grouping takes six more launches, about 3 us each,
+/// in which 4 TB/s of memory bring 64 MiB.
+pub(crate) const DEVICE_LIST_MAJOR_FROM_BYTES: u64 = 64 << 20;
+
+/// Results per query up to which a GPU's fused scan can read list by list: what its queues in shared
+/// memory hold.
+pub(crate) const DEVICE_LIST_MAJOR_TO_K: usize = 256;
+
 /// Backends without kernels of their own, where both modes are composed of tensor operations.
 ///
 /// Origin: heuristic, not measured on a GPU. The portable csr body launches a few operations per

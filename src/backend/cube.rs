@@ -6,7 +6,7 @@ use super::{
     Capabilities, Groups, Hits, IvfBackend, Keep, ListStore, Places, Probing, RangeHits, Reads,
     RowIds, Scan, Slot, label_dtype,
 };
-use crate::{error::Result, params::Storage};
+use crate::{error::Result, params::Storage, plan::Order};
 use burn::tensor::{
     DType, Int, Shape, Tensor, TensorPrimitive,
     backend::{Backend, DeviceOps},
@@ -17,7 +17,10 @@ use burn_cubecl::{
 };
 use burn_ivf_kernels::{
     device::{Gpu, NONE},
-    list_scan::{self, DeviceProblem, FoundOnDevice, Orders, scan_restricted_on, within_on},
+    list_scan::{
+        self, DeviceProblem, FoundOnDevice, Order as Read, Orders, order_on, scan_restricted_on,
+        within_on,
+    },
     means::means_on,
     pairwise::{Measure, Output as PairOutput, pairwise_on},
     rows::device::{Added, DeviceLists, Element},
@@ -325,7 +328,7 @@ where
     }
 
     fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
-        reading(&probing.reads, |reads| run(scan, reads))
+        reading(&probing.reads, |reads| run(scan, reads, probing.order))
     }
 
     fn range_scan(
@@ -335,7 +338,7 @@ where
     ) -> Result<RangeHits<Self>> {
         let store = scan.lists;
         let queries = contiguous(scan.queries.clone());
-        let problem = problem(scan, &queries);
+        let problem = problem(scan, &queries, Order::QueryMajor);
         let found = reading(reads, |reads| {
             if scan.nq() > 0 && !store.lists.is_empty() {
                 super::count_read();
@@ -369,7 +372,8 @@ where
     fn rerank(scan: &Scan<'_, Self>, candidates: &[Slot], per_query: usize) -> Result<Hits<Self>> {
         let positions = scan.lists.positions(candidates);
         let positions = scan.lists.lists.gpu().upload("candidates", &positions)?;
-        run(scan, list_scan::Reads::Rows(&positions, per_query))
+        let reads = list_scan::Reads::Rows(&positions, per_query);
+        run(scan, reads, Order::QueryMajor)
     }
 }
 
@@ -393,6 +397,7 @@ fn reading<R: CubeRuntime, E: Cube<R>, T>(
 fn problem<'a, R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
     scan: &Scan<'a, E>,
     queries: &'a CubeTensor<R>,
+    order: Order,
 ) -> DeviceProblem<'a, R> {
     DeviceProblem {
         metric: scan.metric,
@@ -401,6 +406,10 @@ fn problem<'a, R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
         queries: &queries.handle,
         nq: scan.nq(),
         workspace: scan.workspace,
+        order: match order {
+            Order::ListMajor => Read::ListMajor,
+            Order::QueryMajor => Read::QueryMajor,
+        },
     }
 }
 
@@ -408,16 +417,22 @@ fn problem<'a, R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
 fn run<R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
     scan: &Scan<'_, E>,
     reads: list_scan::Reads<'_>,
+    order: Order,
 ) -> Result<Hits<E>> {
     let store = scan.lists;
     let shape = [scan.nq(), scan.k];
     let queries = contiguous(scan.queries.clone());
-    let problem = problem(scan, &queries);
+    let problem = problem(scan, &queries, order);
+    let order = match order_on(&problem, reads, scan.restriction) {
+        Read::ListMajor => Order::ListMajor,
+        Read::QueryMajor => Order::QueryMajor,
+    };
     let SelectedOnDevice { values, labels } =
         scan_restricted_on(&problem, reads, scan.restriction, &store.orders)?;
     Ok(Hits {
         distances: float(store.tensor(values, shape, DType::F32)),
         labels: Tensor::from_primitive(store.tensor(labels, shape, store.label_dtype())),
         counts: None,
+        order: Some(order),
     })
 }

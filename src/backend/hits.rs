@@ -1,7 +1,7 @@
 //! What a scan finds, as tensors on the device.
 
 use super::pairs;
-use crate::{metric::Metric, result::SearchStats};
+use crate::{metric::Metric, plan::Order, result::SearchStats};
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use burn_ivf_kernels::list_scan::{Best, Found};
 use core::iter::Sum;
@@ -15,6 +15,8 @@ pub struct Hits<B: Backend> {
     pub labels: Tensor<B, 2, Int>,
     /// What was compared; `None` where counting it would take a read of the device.
     pub counts: Option<Counts>,
+    /// In which order lists were read; `None` stands for the order asked for.
+    pub order: Option<Order>,
 }
 
 impl<B: Backend> Hits<B> {
@@ -32,6 +34,7 @@ impl<B: Backend> Hits<B> {
                 lists_scanned: best.lists_scanned,
                 rows_reranked: best.rows_reranked,
             }),
+            order: None,
         }
     }
 
@@ -47,11 +50,14 @@ impl<B: Backend> Hits<B> {
             return parts.remove(0);
         }
         let counts = parts.iter().map(|part| part.counts).sum();
+        // The same wish, of an index that is the same.
+        let order = parts.first().and_then(|part| part.order);
         let (distances, labels) = parts.into_iter().map(|p| (p.distances, p.labels)).unzip();
         Self {
             distances: Tensor::cat(distances, 0),
             labels: Tensor::cat(labels, 0),
             counts,
+            order,
         }
     }
 }

@@ -39,7 +39,7 @@ pub use crate::metric::ScanMetric;
 use crate::{
     error::Result,
     params::Storage,
-    plan::{DeviceKey, Order, Tuning},
+    plan::{self, DeviceKey, IvfProblem, Order, Tuning},
 };
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
@@ -252,6 +252,37 @@ pub struct Probing<B: Backend> {
     pub reads: Reads<B>,
     /// In which order a kernel that has the choice reads them.
     pub order: Order,
+}
+
+impl<B: IvfBackend> Probing<B> {
+    /// The only list of a scan, whole, for all of its queries.
+    pub(crate) fn all(scan: &Scan<'_, B>) -> Self {
+        let device = scan.queries.device();
+        let caps = B::capabilities(&device);
+        if caps.host {
+            return Self {
+                reads: Reads::All,
+                order: Order::ListMajor,
+            };
+        }
+        let tuning = tuning::<B>(&device);
+        let problem = IvfProblem {
+            nq: scan.nq(),
+            k: scan.k,
+            d: scan.d,
+            nlist: 1,
+            nprobe: 1,
+            ntotal: scan.ids.len(0),
+            fused_scan: caps.fused_scan,
+            host: caps.host,
+            workspace: scan.workspace,
+            tuning: &tuning,
+        };
+        Self {
+            reads: Reads::All,
+            order: plan::order(&problem),
+        }
+    }
 }
 
 /// Which lists every query reads.

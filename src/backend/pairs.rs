@@ -243,6 +243,7 @@ impl<E: IvfBackend> Found<E> {
             distances,
             labels,
             counts: None,
+            order: None,
         }
     }
 }

@@ -236,6 +236,7 @@ mod wrapper {
                 distances: B::lift(hits.distances),
                 labels: B::lift_int(hits.labels),
                 counts: hits.counts,
+                order: hits.order,
             }
         }
     }

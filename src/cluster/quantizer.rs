@@ -2,12 +2,10 @@
 
 use crate::{
     backend::{
-        Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, Restriction, RowIds, Scan,
-        pairs::Pairs,
+        Hits, IvfBackend, Keep, ListStore, Places, Probing, Restriction, RowIds, Scan, pairs::Pairs,
     },
     error::Result,
     metric::{Compare, Metric},
-    plan::Order,
 };
 use burn::tensor::Tensor;
 
@@ -47,11 +45,7 @@ impl<E: IvfBackend> Quantizer<'_, E> {
             workspace: self.workspace,
             restriction: Restriction::default(),
         };
-        let probing = Probing {
-            reads: Reads::All,
-            order: Order::ListMajor,
-        };
-        E::list_scan(&scan, &probing)
+        E::list_scan(&scan, &Probing::all(&scan))
     }
 }
 

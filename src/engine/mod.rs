@@ -63,11 +63,7 @@ pub(crate) fn selected_queries(
 
 /// Every query against the only list there is.
 pub(crate) fn one_list<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<Hits<E>> {
-    let probing = Probing {
-        reads: Reads::All,
-        order: Order::ListMajor,
-    };
-    E::list_scan(scan, &probing)
+    E::list_scan(scan, &Probing::all(scan))
 }
 
 /// Searches one list exhaustively through score matrices. Also returns the number of query chunks.

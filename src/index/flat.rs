@@ -229,7 +229,6 @@ impl<B: IvfBackend> IndexFlat<B> {
         } else if chunked {
             "chunked".clone_into(&mut stats.mode);
             stats.filter = self.lists.store().ranks_by();
-            Order::ListMajor.name().clone_into(&mut stats.order);
         } else {
             "matrix".clone_into(&mut stats.mode);
         }
@@ -264,7 +263,12 @@ impl<B: IvfBackend> IndexFlat<B> {
         stats.launches = spent.launches;
         stats.blocking_reads = spent.blocking_reads;
         stats.workspace = workspace;
-        Ok(lift(Hits::join(parts), stats))
+        let hits = Hits::join(parts);
+        if stats.mode == "chunked" {
+            let order = hits.order.unwrap_or(Order::ListMajor);
+            order.name().clone_into(&mut stats.order);
+        }
+        Ok(lift(hits, stats))
     }
 
     /// The workspace of a search, when its parameters are those of a flat index.

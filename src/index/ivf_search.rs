@@ -286,7 +286,10 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let spent = Counters::now().since(before);
         let (order, filter) = match (self.metric.compare(), mode) {
             (Compare::Pairs(_), _) => (String::new(), String::new()),
-            (_, Mode::Csr) => (plan.order.name().to_owned(), lists.store().ranks_by()),
+            (_, Mode::Csr) => {
+                let order = hits.order.unwrap_or(plan.order);
+                (order.name().to_owned(), lists.store().ranks_by())
+            }
             (_, Mode::Matrix) => (String::new(), "f32 matrix product".to_owned()),
         };
         let stats = SearchStats {

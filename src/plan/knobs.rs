@@ -20,11 +20,14 @@ pub enum Knob {
     /// Average queries per list from which [`SearchMode::Auto`](crate::SearchMode::Auto) takes
     /// csr; below it takes matrix. 0 always takes csr.
     CsrFromAvgGroup,
-    /// Average queries per list from which a CPU's fused scan reads list by list; below it reads
-    /// query by query.
+    /// Average queries per list from which a fused scan reads list by list; below it reads query by
+    /// query.
     ListMajorFromAvgGroup,
-    /// Queries of one search from which a CPU's fused scan may read list by list.
+    /// Queries of one search from which a fused scan may read list by list.
     ListMajorFromQueries,
+    /// Bytes of f32 rows that a search would read query by query, from which a fused scan may read list
+    /// by list.
+    ListMajorFromBytes,
 }
 
 /// What is known of a knob.
@@ -38,10 +41,11 @@ struct Spec {
 
 impl Knob {
     /// Every knob.
-    pub const ALL: [Self; 3] = [
+    pub const ALL: [Self; 4] = [
         Self::CsrFromAvgGroup,
         Self::ListMajorFromAvgGroup,
         Self::ListMajorFromQueries,
+        Self::ListMajorFromBytes,
     ];
 
     const fn spec(self) -> Spec {
@@ -66,6 +70,13 @@ impl Knob {
                 most: 4_294_967_295.0,
                 whole: true,
                 legal: "a whole number from 0 to 4294967295",
+            },
+            Self::ListMajorFromBytes => Spec {
+                name: "list_major_from_bytes",
+                unit: "bytes",
+                most: 1e18,
+                whole: true,
+                legal: "a whole number from 0 to 1000000000000000000",
             },
         }
     }

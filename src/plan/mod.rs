@@ -31,6 +31,13 @@ pub(crate) struct IvfProblem<'a> {
     pub tuning: &'a Tuning,
 }
 
+impl IvfProblem<'_> {
+    /// Rows that a query is compared with, were lists of one length.
+    fn rows_per_query(&self) -> u64 {
+        self.ntotal as u64 * self.nprobe as u64 / self.nlist.max(1) as u64
+    }
+}
+
 /// In which order a fused scan reads (query, list) pairs. The answer does not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -51,15 +58,27 @@ impl Order {
     }
 }
 
-/// The order of a scan: a CPU's fused scan goes by list once lists are shared by enough queries, a
-/// GPU's always by query; composed of tensor operations, a scan goes by list.
-fn order(p: &IvfProblem<'_>, avg_group: f64) -> Order {
-    let enough = p.nq as f64 >= p.tuning.get(Knob::ListMajorFromQueries);
-    let shared = enough && avg_group >= p.tuning.get(Knob::ListMajorFromAvgGroup);
-    if p.fused_scan && !(p.host && shared) {
-        Order::QueryMajor
-    } else {
+/// Results per query up to which a GPU's fused scan can read list by list: what its queues in shared
+/// memory hold.
+const DEVICE_LIST_MAJOR_TO_K: usize = 256;
+
+/// The order of a scan: a fused scan goes by list once lists are shared by enough queries and there is
+/// enough to read (on a GPU: for no more results than it can keep); composed of tensor operations, a
+/// scan goes by list.
+pub(crate) fn order(p: &IvfProblem<'_>) -> Order {
+    let at_least = |value: f64, knob| value >= p.tuning.get(knob);
+    let bytes = p.rows_per_query() as f64 * p.nq as f64 * (p.d * size_of::<f32>()) as f64;
+    let shared = at_least(p.nq as f64, Knob::ListMajorFromQueries)
+        && at_least(
+            avg_group(p.nq, p.nprobe, p.nlist),
+            Knob::ListMajorFromAvgGroup,
+        )
+        && at_least(bytes, Knob::ListMajorFromBytes);
+    let fits = p.host || p.k <= DEVICE_LIST_MAJOR_TO_K;
+    if shared && fits || !p.fused_scan {
         Order::ListMajor
+    } else {
+        Order::QueryMajor
     }
 }
 
@@ -70,7 +89,8 @@ pub struct SearchPlan {
     pub mode: String,
     /// Why.
     pub reason: String,
-    /// In which order csr reads lists.
+    /// In which order csr reads lists. A GPU reads query by query whatever this says where a limit or
+    /// a selector leaves rows out; [`SearchStats::order`](crate::SearchStats::order) says what ran.
     pub order: Order,
     /// Average queries per list.
     pub avg_group: f64,
@@ -114,7 +134,7 @@ pub(crate) fn ivf(p: &IvfProblem<'_>, mode: SearchMode, rule: AutoRule) -> (Mode
         SearchMode::Csr => (Mode::Csr, "asked for".to_owned()),
         SearchMode::Auto => auto::ivf(p, rule, avg_group),
     };
-    let rows = p.ntotal as u64 * p.nprobe as u64 / p.nlist.max(1) as u64;
+    let rows = p.rows_per_query();
     let query_chunk = match mode {
         // The scan cuts its own blocks.
         Mode::Csr => p.nq,
@@ -123,7 +143,7 @@ pub(crate) fn ivf(p: &IvfProblem<'_>, mode: SearchMode, rule: AutoRule) -> (Mode
     let plan = SearchPlan {
         mode: if mode == Mode::Csr { "csr" } else { "matrix" }.to_owned(),
         reason,
-        order: order(p, avg_group),
+        order: order(p),
         avg_group,
         auto_threshold,
         query_chunk,
@@ -248,25 +268,45 @@ mod tests {
 
     #[test]
     fn lists_are_read_query_by_query_only_where_hardly_shared() {
-        let built_in = tuning(true, true);
-        let one = built_in.clone().with(Knob::ListMajorFromQueries, 1.0);
-        let one = one.unwrap();
-        let nine = built_in.clone().with(Knob::ListMajorFromAvgGroup, 9.5);
-        let nine = nine.unwrap();
-        for (tuning, fused_scan, host, nq, avg_group, expected) in [
-            (&built_in, true, true, 1, 1.0, Order::QueryMajor),
-            (&one, true, true, 1, 1.0, Order::ListMajor),
-            (&built_in, true, true, 9, 0.09, Order::QueryMajor),
-            (&built_in, true, true, 2, 0.1, Order::ListMajor),
-            (&nine, true, true, 2, 9.0, Order::QueryMajor),
-            (&built_in, true, false, 2, 9.0, Order::QueryMajor),
-            (&built_in, false, false, 1, 0.01, Order::ListMajor),
+        let cpu = tuning(true, true);
+        let gpu = tuning(true, false);
+        let one = cpu.clone().with(Knob::ListMajorFromQueries, 1.0).unwrap();
+        let nine = cpu.clone().with(Knob::ListMajorFromAvgGroup, 9.5).unwrap();
+        for (tuning, fused_scan, host, nq, nprobe, expected) in [
+            (&cpu, true, true, 1, 512, Order::QueryMajor),
+            (&one, true, true, 1, 512, Order::ListMajor),
+            (&cpu, true, true, 3, 17, Order::QueryMajor),
+            (&cpu, true, true, 4, 13, Order::ListMajor),
+            (&nine, true, true, 9, 512, Order::QueryMajor),
+            (&gpu, true, false, 63, 32, Order::QueryMajor),
+            (&gpu, true, false, 64, 32, Order::ListMajor),
+            (&gpu, false, false, 1, 1, Order::ListMajor),
         ] {
             let p = IvfProblem {
+                nprobe,
                 fused_scan,
                 ..problem(nq, host, tuning)
             };
-            assert_eq!(order(&p, avg_group), expected, "{nq} {avg_group}");
+            assert_eq!(order(&p), expected, "{nq} {nprobe}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_reads_list_by_list_where_there_is_enough_to_save() {
+        let gpu = tuning(true, false);
+        let many = IvfProblem {
+            fused_scan: true,
+            ..problem(512, false, &gpu)
+        };
+        assert_eq!(order(&many), Order::ListMajor);
+        for (k, ntotal, d) in [(257, 262_144, 128), (20, 2048, 128), (20, 262_144, 1)] {
+            let p = IvfProblem {
+                k,
+                d,
+                ntotal,
+                ..many
+            };
+            assert_eq!(order(&p), Order::QueryMajor, "{k} {ntotal} {d}");
         }
     }
 

@@ -142,7 +142,7 @@ macro_rules! mount {
             cases!(storage:
                 answers_do_not_depend_on_it, filters_lose_nothing,
                 is_refused_where_there_is_no_choice, takes_no_more_than_a_tenth_beyond_the_data,
-                statistics_name_the_path,
+                statistics_name_the_path, both_orders_give_the_same_bits,
             );
             cases!(halves:
                 a16_answers_are_those_of_the_rounded, a16_brute_force, a16_half_the_bytes,

@@ -162,3 +162,32 @@ pub fn statistics_name_the_path<B: IvfBackend>(device: &B::Device) {
         );
     }
 }
+
+/// Many queries at once are read list by list, one query by query: the answers are the same bits, and
+/// the statistics say which it was.
+pub fn both_orders_give_the_same_bits<B: IvfBackend>(device: &B::Device) {
+    let base = normal(4096, 64, 8);
+    let queries = normal(128, 64, 9);
+    let index = preset::<B>(device, Metric::L2, &base.range(0..8), &base);
+    let plain = flat::<B>(device, Metric::InnerProduct, &base);
+    let csr = probing(4, SearchMode::Csr);
+    let many = search_ivf(&index, &queries, 10, &csr);
+    let all = search_flat(&plain, &queries, 10);
+    assert_eq!(
+        (&*many.stats.order, &*all.stats.order),
+        ("list-major", "list-major")
+    );
+    assert_eq!(
+        index.explain(128, 10, &csr).unwrap().order.name(),
+        "list-major"
+    );
+    for q in (0..128).step_by(9) {
+        let query = queries.range(q..q + 1);
+        let one = search_ivf(&index, &query, 10, &csr);
+        assert_eq!(one.stats.order, "query-major");
+        assert_eq!(one.row(0), many.row(q), "query {q}");
+        let one = search_flat(&plain, &query, 10);
+        assert_eq!(one.stats.order == "query-major", is_cube::<B>(device));
+        assert_eq!(one.row(0), all.row(q), "flat, query {q}");
+    }
+}

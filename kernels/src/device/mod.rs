@@ -17,6 +17,9 @@ pub(crate) mod claim;
 pub(crate) mod distance;
 mod home;
 pub(crate) mod queue;
+pub(crate) mod queues;
+pub(crate) mod scan;
+pub(crate) mod tile;
 
 pub(crate) use home::Home;
 

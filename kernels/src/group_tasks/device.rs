@@ -2,7 +2,7 @@
 
 use crate::{
     KernelError,
-    device::{Gpu, array},
+    device::{Gpu, array, scan::running_sums},
 };
 use cubecl::{prelude::*, server::Handle};
 
@@ -15,14 +15,15 @@ pub struct Grouped {
     pub pairs: Handle,
 }
 
-/// Groups `pairs` probes (u32, list numbers or [`crate::list_scan::SKIP`]) by list.
+/// Groups `pairs` probes (u32, list numbers or [`crate::list_scan::SKIP`]) by list, those from `first`
+/// on; pairs are counted from there.
 ///
 /// # Errors
 /// [`KernelError::Buffer`] when the device cannot hold the answer.
 pub fn group_on<R: Runtime>(
     gpu: &Gpu<R>,
     probes: &Handle,
-    pairs: usize,
+    (first, pairs): (usize, usize),
     nlist: usize,
 ) -> Result<Grouped, KernelError> {
     let units = gpu.facts().units.min(256);
@@ -31,6 +32,7 @@ pub fn group_on<R: Runtime>(
     let grouped = gpu.empty("pairs in order of lists", pairs)?;
     let client = gpu.client();
     let dim = CubeDim::new_1d(units);
+    let part = || PartLaunch::new(first as u32, pairs as u32, nlist as u32);
     let cubes = |items: usize| items.div_ceil(units as usize).clamp(1, 1 << 16);
     // SAFETY: every index is below the length passed: pairs, lists, or a place below the number of
     // pairs counted.
@@ -46,9 +48,9 @@ pub fn group_on<R: Runtime>(
             client,
             gpu.grid(cubes(pairs)),
             dim,
-            array(probes, pairs),
+            array(probes, first + pairs),
             array(&counts, nlist),
-            pairs as u32,
+            part(),
         );
         accumulate::launch_unchecked::<R>(
             client,
@@ -63,16 +65,26 @@ pub fn group_on<R: Runtime>(
             client,
             gpu.grid(cubes(pairs)),
             dim,
-            array(probes, pairs),
+            array(probes, first + pairs),
             array(&counts, nlist),
             array(&grouped, pairs),
-            pairs as u32,
+            part(),
         );
     }
     Ok(Grouped {
         offsets,
         pairs: grouped,
     })
+}
+
+/// The probes that are grouped.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+struct Part {
+    /// The first, and how many.
+    first: u32,
+    pairs: u32,
+    /// Lists there are; a probe that names another reads nothing.
+    nlist: u32,
 }
 
 #[cube(launch_unchecked)]
@@ -86,13 +98,13 @@ fn clear(counts: &mut Array<u32>, nlist: u32) {
 
 /// Pairs of every list.
 #[cube(launch_unchecked)]
-fn count(probes: &Array<u32>, counts: &mut Array<Atomic<u32>>, pairs: u32) {
+fn count(probes: &Array<u32>, counts: &mut Array<Atomic<u32>>, part: Part) {
     let mut from = 0usize.runtime();
-    while from < pairs as usize {
+    while from < part.pairs as usize {
         let i = from + ABSOLUTE_POS;
-        if i < pairs as usize {
-            let list = probes[i];
-            if list != u32::MAX {
+        if i < part.pairs as usize {
+            let list = probes[part.first as usize + i];
+            if list < part.nlist {
                 counts[list as usize].fetch_add(1u32);
             }
         }
@@ -123,18 +135,7 @@ fn accumulate(
             own = counts[i];
         }
         sums[unit] = own;
-        sync_cube();
-        let mut reach = 1usize.runtime();
-        while reach < units {
-            let mut other = 0u32.runtime();
-            if unit >= reach {
-                other = sums[unit - reach];
-            }
-            sync_cube();
-            sums[unit] += other;
-            sync_cube();
-            reach *= 2;
-        }
+        running_sums(&mut sums, units);
         if i < nlist as usize {
             let first = before + sums[unit] - own;
             offsets[i] = first;
@@ -154,14 +155,14 @@ fn scatter(
     probes: &Array<u32>,
     next: &mut Array<Atomic<u32>>,
     grouped: &mut Array<u32>,
-    pairs: u32,
+    part: Part,
 ) {
     let mut from = 0usize.runtime();
-    while from < pairs as usize {
+    while from < part.pairs as usize {
         let i = from + ABSOLUTE_POS;
-        if i < pairs as usize {
-            let list = probes[i];
-            if list != u32::MAX {
+        if i < part.pairs as usize {
+            let list = probes[part.first as usize + i];
+            if list < part.nlist {
                 let place = next[list as usize].fetch_add(1u32);
                 grouped[place as usize] = i as u32;
             }

@@ -1,6 +1,7 @@
 //! (query, list) pairs put in order of their lists, on the device.
 //!
-//! **Contract.** `probes` is `[nq, nprobe]`, list numbers below `nlist` or [`SKIP`]. The answer is
+//! **Contract.** `probes` is `[nq, nprobe]`, list numbers; [`SKIP`], like any number that is no list's, is left
+//! out. The answer is
 //! `offsets`, `[nlist + 1]`, and `pairs`, `[nq · nprobe]`: list `l`'s pairs are
 //! `pairs[offsets[l]..offsets[l + 1]]`, each `query · nprobe + rank`, in any order within the list;
 //! what lies behind `offsets[nlist]` is undefined. Linear in pairs and lists: a histogram, a scan, a

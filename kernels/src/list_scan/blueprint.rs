@@ -82,7 +82,7 @@ pub struct Blueprint {
 }
 
 /// Shared memory for counts and flags, and what alignment may cost.
-const FLAGS: usize = 32;
+pub(super) const FLAGS: usize = 32;
 
 /// Lists of a query that are looked up by the whole cube at once.
 ///
@@ -143,18 +143,18 @@ pub struct Cut {
 /// Rows below which a cube is not worth launching.
 ///
 /// Origin: heuristic (two looks at the queue); not measured on a GPU.
-const ROWS_PER_CUBE: usize = 256;
+pub(super) const ROWS_PER_CUBE: usize = 256;
 
 /// Cubes wanted per multiprocessor.
 ///
 /// Origin: heuristic, 4 cubes of 128 units; not measured on a GPU.
-const CUBES_PER_PROCESSOR: usize = 4;
+pub(super) const CUBES_PER_PROCESSOR: usize = 4;
 
 /// Rows compared by one launch at most.
 ///
 /// Origin: about 0.1 s of a small GPU at d = 128, where desktop drivers end a kernel after 2 s; not
 /// measured.
-const ROWS_PER_LAUNCH: usize = 1 << 32;
+pub(super) const ROWS_PER_LAUNCH: usize = 1 << 32;
 
 impl Cut {
     /// For `nq` queries that each compare about `rows` rows and keep k pairs per cube, within

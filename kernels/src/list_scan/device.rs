@@ -1,6 +1,6 @@
-//! The scan on a GPU, query by query.
+//! The scan on a GPU: query by query, or list by list ([`super::by_list`]).
 //!
-//! A query's candidates are the rows of its lists, one list after the other. They are cut into
+//! Query by query, a query's candidates are the rows of its lists, one list after the other. They are cut into
 //! equal slices, whatever the lengths of the lists, and each slice goes to one cube, which keeps
 //! its k best in shared memory ([`crate::device::queue`]). A second launch ([`crate::select_k`])
 //! merges the slices' pairs, orders them and writes distances and ids. Where k is too large for
@@ -10,7 +10,9 @@
 //! twice. Nothing is read back.
 
 use super::{
+    Order,
     blueprint::{Blueprint, Cut, Names},
+    by_list,
     cube::{PartArgsLaunch, keep_best, write_keys},
     limits::{Orders, Uploads},
     restrict::Restriction,
@@ -44,6 +46,8 @@ pub struct DeviceProblem<'a, R: Runtime> {
     pub nq: usize,
     /// Bytes of scratch.
     pub workspace: usize,
+    /// In which order lists are read where there is the choice ([`order_on`]).
+    pub order: Order,
 }
 
 /// Which rows a query is compared with.
@@ -177,12 +181,13 @@ fn at_home<R: Runtime>(
     let labels = lists.labels();
     let answer = SelectedOnDevice::empty(gpu, nq, k, &labels)?;
     let queries = pad_queries(gpu, problem.queries, nq, lists.d())?;
-    let output = match problem.metric {
-        Metric::L2 => Output::L2,
-        Metric::InnerProduct => Output::InnerProduct,
-    };
-    if restriction.is_none() && matches!(reads, Reads::All) && nearest_centroid::fits(problem) {
+    let output = output_of(problem.metric);
+    if nearest(problem, reads, restriction) {
         nearest_centroid::nearest_on(problem, &queries, output, &labels, &answer)?;
+        return Ok(answer);
+    }
+    if let Some(print) = tiles(problem, reads, restriction) {
+        by_list::scan(problem, &queries, reads, print, &answer)?;
         return Ok(answer);
     }
     let uploads = Uploads::new(problem, reads, restriction, orders, false)?;
@@ -224,6 +229,52 @@ fn at_home<R: Runtime>(
         )?;
     }
     Ok(answer)
+}
+
+/// The order in which [`scan_restricted_on`] reads: the problem's own, but query by query under a
+/// restriction, for rows named one by one, above k = 256, and where shared memory does not hold two
+/// queries and what they keep; list by list for the one nearest row of many queries.
+pub fn order_on<R: Runtime>(
+    problem: &DeviceProblem<'_, R>,
+    reads: Reads<'_>,
+    restriction: Restriction<'_>,
+) -> Order {
+    let by_list =
+        nearest(problem, reads, restriction) || tiles(problem, reads, restriction).is_some();
+    if by_list {
+        Order::ListMajor
+    } else {
+        Order::QueryMajor
+    }
+}
+
+/// Whether [`nearest_centroid`] does it, which reads list by list whatever is asked for.
+fn nearest<R: Runtime>(
+    problem: &DeviceProblem<'_, R>,
+    reads: Reads<'_>,
+    restriction: Restriction<'_>,
+) -> bool {
+    restriction.is_none() && matches!(reads, Reads::All) && nearest_centroid::fits(problem)
+}
+
+/// The choices for a scan list by list, if that is the way to go.
+fn tiles<R: Runtime>(
+    problem: &DeviceProblem<'_, R>,
+    reads: Reads<'_>,
+    restriction: Restriction<'_>,
+) -> Option<by_list::Blueprint> {
+    if problem.order == Order::QueryMajor || !restriction.is_none() {
+        return None;
+    }
+    by_list::blueprint(problem, reads)
+}
+
+/// What is written as a value.
+pub(super) fn output_of(metric: Metric) -> Output {
+    match metric {
+        Metric::L2 => Output::L2,
+        Metric::InnerProduct => Output::InnerProduct,
+    }
 }
 
 /// The choices for a scan.

@@ -14,6 +14,8 @@
 mod bf16;
 #[cfg(feature = "cube")]
 mod blueprint;
+#[cfg(feature = "cube")]
+mod by_list;
 mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
@@ -42,7 +44,7 @@ mod worker;
 
 pub use cpu::{Counts, scan, scan_restricted};
 #[cfg(feature = "cube")]
-pub use device::{DeviceProblem, Reads, scan_on, scan_restricted_on};
+pub use device::{DeviceProblem, Reads, order_on, scan_on, scan_restricted_on};
 #[cfg(feature = "cube")]
 pub use limits::Orders;
 pub use range::{Found, within};

@@ -199,7 +199,7 @@ pub(super) fn write_within<F: Float, N: Size>(
                     key,
                     ord: ranks[position as usize],
                 };
-                write(ids, ids, values, labels, pair, 0, 0, place as usize, how);
+                write(ids, ids, values, labels, pair, 0, place as usize, how);
                 place += 1u32;
             }
         }

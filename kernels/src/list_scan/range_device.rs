@@ -333,6 +333,7 @@ impl<R: Runtime> Ranging<'_, R> {
             Labels::Ids { table, len, .. } => (true, array(table, *len)),
         };
         let how = Select {
+            counted: false,
             scores: false,
             output: match problem.metric {
                 Metric::L2 => Output::L2,

@@ -4,8 +4,9 @@ use crate::{
     KernelError, Metric,
     device::{
         Facts, VECTOR, array, claim,
-        distance::{Compare, fold, halves, scaled, step, wide},
+        distance::Compare,
         queue::{before, is_special, key_bits},
+        tile::{Block, key_of, sum_of, sums},
     },
     list_scan::DeviceProblem,
     rows::device::Element,
@@ -104,6 +105,7 @@ fn launch<F: Float, R: Runtime>(
         block: block(problem).unwrap_or(1),
         how: Select {
             scores: false,
+            counted: false,
             output,
             table,
             words,
@@ -217,17 +219,7 @@ fn nearest<F: Float, N: Size>(
                 }
             }
         }
-        write(
-            ids,
-            ids,
-            values,
-            labels,
-            pair,
-            0usize,
-            0usize,
-            first + q,
-            print.how,
-        );
+        write(ids, ids, values, labels, pair, 0usize, first + q, print.how);
     }
 }
 
@@ -284,53 +276,19 @@ fn keys<F: Float, N: Size>(
     zero: f32,
     #[comptime] print: Blueprint,
 ) -> Array<f32> {
-    let vectors = comptime!(print.compare.vectors);
-    // Vectors of partial sums per query in this unit: all four, or one of them.
-    let own = comptime!(4 / print.compare.lanes as usize);
-    let lane = UNIT_POS as usize % comptime!(print.compare.lanes as usize);
-    let mut sums = Array::<Vector<f32, N>>::new(comptime!(print.block * own));
-    #[unroll]
-    for s in 0..comptime!(print.block * own) {
-        sums[s] = Vector::<f32, N>::new(zero);
-    }
-    let mut at = 0usize.runtime();
-    while at < vectors {
-        #[unroll]
-        for part in 0..own {
-            let i = at + lane + part;
-            if i < vectors {
-                let x = wide::<F, N>(rows[row + i]);
-                #[unroll]
-                for q in 0..print.block {
-                    let s = comptime!(q * own + part);
-                    sums[s] = step::<N>(kept[q * vectors + i], x, sums[s], print.compare);
-                }
-            }
-        }
-        at += 4;
-    }
+    let block = comptime!(Block {
+        rows: 1,
+        queries: print.block
+    });
+    let mut starts = Array::<usize>::new(1usize);
+    starts[0] = row;
+    let sums = sums::<F, N>(kept, 0usize, rows, &starts, zero, block, print.compare);
     let mut keys = Array::<f32>::new(print.block);
     #[unroll]
     for q in 0..print.block {
-        let sum = if comptime!(own == 4) {
-            let s = comptime!(q * 4);
-            fold::<N>(
-                (sums[s] + sums[comptime!(s + 2)])
-                    + (sums[comptime!(s + 1)] + sums[comptime!(s + 3)]),
-            )
-        } else {
-            fold::<N>(halves::<N>(sums[q]))
-        };
-        if comptime!(print.compare.l2) {
-            keys[q] = sum;
-        } else {
-            let mut key = 0.0f32 - sum;
-            if is_special(key) {
-                let query = kept.slice(q * vectors, (q + 1) * vectors);
-                key = scaled::<F, N>(&query, rows, row, zero, print.compare);
-            }
-            keys[q] = key;
-        }
+        let sum = sum_of::<N>(&sums, q, print.compare);
+        let query = q * print.compare.vectors;
+        keys[q] = key_of::<F, N>(sum, kept, query, rows, row, zero, print.compare);
     }
     keys
 }

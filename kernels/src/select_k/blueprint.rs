@@ -32,6 +32,8 @@ pub enum Output {
 pub struct Select {
     /// From scores (else from pairs).
     pub scores: bool,
+    /// Whether every row has a number of pairs of its own.
+    pub counted: bool,
     /// What is written as a value.
     pub output: Output,
     /// Whether labels are read from a table of ids.

@@ -26,16 +26,26 @@ pub struct Pair {
     pub ord: u32,
 }
 
-/// The pair at `at`: of scores, canonical key bits and the column.
+/// Pairs of a row, at most `n`.
 #[cube]
-fn load(source: &Array<u32>, row: usize, n: usize, i: usize, #[comptime] how: Select) -> Pair {
+fn pairs_of(counts: &Array<u32>, row: usize, n: u32, #[comptime] how: Select) -> usize {
+    let mut pairs = n;
+    if comptime!(how.counted) {
+        pairs = min(n, counts[row]);
+    }
+    pairs as usize
+}
+
+/// The pair at `i` of the row that begins at `start`: of scores, canonical key bits and the column.
+#[cube]
+fn load(source: &Array<u32>, start: usize, i: usize, #[comptime] how: Select) -> Pair {
     if comptime!(how.scores) {
         Pair {
-            key: score_key(source[row * n + i]),
+            key: score_key(source[start + i]),
             ord: i as u32,
         }
     } else {
-        let at = (row * n + i) * 2;
+        let at = (start + i) * 2;
         Pair {
             key: source[at],
             ord: source[at + 1],
@@ -51,7 +61,7 @@ fn score_key(bits: u32) -> u32 {
     select(size > 0x7F80_0000u32, 0xFFFF_FFFEu32, key)
 }
 
-/// Writes one selected pair.
+/// Writes one selected pair of the row that begins at `start`.
 #[cube]
 pub fn write(
     source: &Array<u32>,
@@ -59,8 +69,7 @@ pub fn write(
     values: &mut Array<u32>,
     labels: &mut Array<u32>,
     pair: Pair,
-    row: usize,
-    n: usize,
+    start: usize,
     at: usize,
     #[comptime] how: Select,
 ) {
@@ -86,7 +95,7 @@ pub fn write(
             if none {
                 values[at] = 0x7F80_0000u32;
             } else {
-                values[at] = source[row * n + ord as usize];
+                values[at] = source[start + ord as usize];
             }
         }
     }
@@ -104,6 +113,7 @@ pub fn write(
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn by_queue(
     source: &Array<u32>,
+    counts: &Array<u32>,
     ids: &Array<u32>,
     values: &mut Array<u32>,
     labels: &mut Array<u32>,
@@ -115,7 +125,8 @@ pub(super) fn by_queue(
     if row >= shape.rows as usize {
         terminate!();
     }
-    let n = shape.n as usize;
+    let start = row * shape.n as usize;
+    let n = pairs_of(counts, row, shape.n, how);
     let k = shape.k as usize;
     let out = (shape.first as usize + row) * k;
     let mut queue = Queue::new(sizes);
@@ -126,7 +137,7 @@ pub(super) fn by_queue(
         for turn in 0..comptime!(sizes.step / sizes.units) {
             let i = from + turn * sizes.units + UNIT_POS as usize;
             if i < n {
-                let pair = load(source, row, n, i, how);
+                let pair = load(source, start, i, how);
                 queue.push(pair.key, pair.ord, k, sizes);
             }
         }
@@ -142,7 +153,7 @@ pub(super) fn by_queue(
                 key: queue.key(i),
                 ord: queue.ord(i),
             };
-            write(source, ids, values, labels, pair, row, n, out + i, how);
+            write(source, ids, values, labels, pair, start, out + i, how);
         }
         from += sizes.units;
     }
@@ -153,6 +164,7 @@ pub(super) fn by_queue(
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn by_radix(
     source: &Array<u32>,
+    counts: &Array<u32>,
     ids: &Array<u32>,
     scratch: &mut Array<u32>,
     values: &mut Array<u32>,
@@ -167,23 +179,24 @@ pub(super) fn by_radix(
     if row >= shape.rows as usize {
         terminate!();
     }
-    let n = shape.n as usize;
+    let start = row * shape.n as usize;
+    let n = pairs_of(counts, row, shape.n, how);
     let k = shape.k as usize;
     let out = (shape.first as usize + row) * k;
     let taken = SharedMemory::<Atomic<u32>>::new(1usize);
-    let counts = SharedMemory::<Atomic<u32>>::new(256usize);
+    let digits = SharedMemory::<Atomic<u32>>::new(256usize);
     let mut state = SharedMemory::<u32>::new(4usize);
     // One word each where the sort runs in global memory.
     let size = comptime!(if shared { sorted } else { 1 });
     let mut keys = SharedMemory::<u32>::new(size);
     let mut ords = SharedMemory::<u32>::new(size);
     claim::counters(&taken);
-    claim::counters(&counts);
+    claim::counters(&digits);
     claim::words(&mut state);
     claim::words(&mut keys);
     claim::words(&mut ords);
     sync_cube();
-    let last = kth(source, row, n, k, &counts, &mut state, units, how);
+    let last = kth(source, start, n, k, &digits, &mut state, units, how);
     let base = row * comptime!(2 * sorted);
     let mut from = 0usize.runtime();
     while from < sorted {
@@ -205,7 +218,7 @@ pub(super) fn by_radix(
     while from < n {
         let i = from + UNIT_POS as usize;
         if i < n {
-            let pair = load(source, row, n, i, how);
+            let pair = load(source, start, i, how);
             if pair.ord != u32::MAX && !before(last.key, last.ord, pair.key, pair.ord) {
                 let at = taken[0].fetch_add(1u32) as usize;
                 if at < sorted {
@@ -246,7 +259,7 @@ pub(super) fn by_radix(
                     pair.ord = scratch[base + i * 2 + 1];
                 }
             }
-            write(source, ids, values, labels, pair, row, n, out + i, how);
+            write(source, ids, values, labels, pair, start, out + i, how);
         }
         from += units;
     }
@@ -257,7 +270,7 @@ pub(super) fn by_radix(
 #[cube]
 fn kth(
     source: &Array<u32>,
-    row: usize,
+    start: usize,
     n: usize,
     k: usize,
     counts: &SharedMemory<Atomic<u32>>,
@@ -299,7 +312,7 @@ fn kth(
         while from < n {
             let i = from + UNIT_POS as usize;
             if i < n {
-                let pair = load(source, row, n, i, how);
+                let pair = load(source, start, i, how);
                 let word = select(in_key, pair.key, pair.ord);
                 let found = select(in_key, key_found, ord_found);
                 if (in_key || pair.key == key_found) && (word & above) == (found & above) {

@@ -15,6 +15,9 @@ use cubecl::{prelude::*, server::Handle};
 pub enum Source {
     /// (key bits, rank) pairs, u32 `[rows, n, 2]`, distinct but for empty ones; smaller is better.
     Pairs(Handle),
+    /// Pairs as above, of every row only so many as the second buffer says (u32 `[rows]`, or longer;
+    /// more than n stands for n).
+    Counted(Handle, Handle),
     /// Scores, f32 `[rows, n]`: the smallest, equal ones by smaller column, NaN last.
     Scores(Handle),
 }
@@ -104,10 +107,14 @@ impl SelectedOnDevice {
         output: Output,
         labels: &Labels,
     ) -> Result<(), KernelError> {
-        let (input, width, scores) = match source {
-            Source::Pairs(pairs) => (pairs, 2, false),
-            Source::Scores(scores) => (scores, 1, true),
+        // Where all n are there, counts are not read; any buffer will do.
+        let (input, counts, width) = match source {
+            Source::Pairs(pairs) => (pairs, None, 2),
+            Source::Counted(pairs, counts) => (pairs, Some(counts), 2),
+            Source::Scores(scores) => (scores, None, 1),
         };
+        let counted = counts.is_some();
+        let counts = counts.map_or_else(|| array(input, 1), |counts| array(counts, rows));
         let (table, ids, words) = match labels {
             // Not read; any buffer will do.
             Labels::Ranks => (false, array(input, 1), 1),
@@ -115,7 +122,8 @@ impl SelectedOnDevice {
         };
         let print = Blueprint::new(&gpu.facts(), k, n);
         let how = Select {
-            scores,
+            scores: width == 1,
+            counted,
             output,
             table,
             words,
@@ -140,6 +148,7 @@ impl SelectedOnDevice {
                     dim,
                     address,
                     source,
+                    counts,
                     ids,
                     values,
                     found,
@@ -166,6 +175,7 @@ impl SelectedOnDevice {
                         dim,
                         address,
                         source,
+                        counts,
                         ids,
                         scratch,
                         values,

@@ -3,7 +3,7 @@
 use super::support::{Device, Rng, client, download, guises, poison, upload};
 use burn_ivf_kernels::{
     Metric,
-    list_scan::{DeviceProblem, Reads, scan_on},
+    list_scan::{DeviceProblem, Order, Reads, scan_on},
     rows::device::{Added, DeviceLists},
 };
 
@@ -35,7 +35,7 @@ fn the_nearest_of_one_list_is_the_first_of_two() {
                 queries[d - 1] = f32::NAN;
                 let on = upload(&client, &queries);
                 poison(&client, &[nq, 2 * nq]);
-                let run = |k| {
+                let run = |k, order| {
                     let problem = DeviceProblem {
                         metric,
                         k,
@@ -43,13 +43,15 @@ fn the_nearest_of_one_list_is_the_first_of_two() {
                         queries: &on,
                         nq,
                         workspace: 1 << 20,
+                        order,
                     };
                     let found = scan_on(&problem, Reads::All).unwrap();
                     let labels: Vec<i32> = download(&client, &found.labels, nq * k);
                     let values: Vec<u32> = download(&client, &found.values, nq * k);
                     (labels, values)
                 };
-                let (one, two) = (run(1), run(2));
+                let (one, two) = (run(1, Order::ListMajor), run(2, Order::QueryMajor));
+                assert_eq!(run(2, Order::ListMajor), two, "{gpu:?} d {d} {metric}");
                 let every_second = |v: &[u32]| v.iter().step_by(2).copied().collect::<Vec<_>>();
                 assert_eq!(
                     one.0,
@@ -97,25 +99,28 @@ fn distances_beyond_the_range_are_hits_before_padding() {
                 [f32::INFINITY, 0.0, f32::NEG_INFINITY, f32::NEG_INFINITY],
             ),
         ] {
-            let problem = DeviceProblem {
-                metric,
-                k: 4,
-                lists: &device,
-                queries: &on,
-                nq: 1,
-                workspace: 1 << 20,
-            };
-            let found = scan_on(&problem, Reads::All).unwrap();
-            assert_eq!(
-                download::<i64>(&client, &found.labels, 4),
-                labels,
-                "{metric}"
-            );
-            assert_eq!(
-                download::<f32>(&client, &found.values, 4),
-                values,
-                "{metric}"
-            );
+            for order in Order::ALL {
+                let problem = DeviceProblem {
+                    metric,
+                    k: 4,
+                    lists: &device,
+                    queries: &on,
+                    nq: 1,
+                    workspace: 1 << 20,
+                    order,
+                };
+                let found = scan_on(&problem, Reads::All).unwrap();
+                assert_eq!(
+                    download::<i64>(&client, &found.labels, 4),
+                    labels,
+                    "{metric}"
+                );
+                assert_eq!(
+                    download::<f32>(&client, &found.values, 4),
+                    values,
+                    "{metric}"
+                );
+            }
         }
     }
 }
@@ -159,7 +164,7 @@ fn many_lists_answer_as_one() {
             let queries: Vec<f32> = (0..nq * d).map(|_| rng.float()).collect();
             let queries = upload(&client, &queries);
             let named = upload(&client, &probed.repeat(nq));
-            let search = |lists: &DeviceLists<Device>, reads| {
+            let search = |lists: &DeviceLists<Device>, reads, order| {
                 poison(&client, &[nq * k, 2 * nq * k]);
                 let problem = DeviceProblem {
                     metric: Metric::L2,
@@ -168,6 +173,7 @@ fn many_lists_answer_as_one() {
                     queries: &queries,
                     nq,
                     workspace: 1 << 20,
+                    order,
                 };
                 let found = scan_on(&problem, reads).unwrap();
                 let labels: Vec<i64> = download(&client, &found.labels, nq * k);
@@ -177,8 +183,13 @@ fn many_lists_answer_as_one() {
             if kept.is_empty() {
                 continue;
             }
-            let found = search(&many, Reads::Lists(&named, nprobe));
-            assert_eq!(found, search(&one, Reads::All), "{gpu:?} nprobe {nprobe}");
+            let expected = search(&one, Reads::All, Order::QueryMajor);
+            for order in Order::ALL {
+                let what = format!("{gpu:?} nprobe {nprobe} {order:?}");
+                let found = search(&many, Reads::Lists(&named, nprobe), order);
+                assert_eq!(found, expected, "{what}");
+                assert_eq!(search(&one, Reads::All, order), expected, "{what}");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use super::support::{Client, Device, Rng, client, download, poison, upload};
 use burn_ivf_kernels::{
     Metric,
     device::{Facts, Gpu},
-    list_scan::{DeviceProblem, Reads, SKIP, scan_on},
+    list_scan::{DeviceProblem, Order, Reads, SKIP, scan_on},
     rows::device::{Added, DeviceLists},
 };
 use std::time::{Duration, Instant};
@@ -102,6 +102,7 @@ impl Model {
         ]);
         let metric = rng.pick(&Metric::ALL);
         let workspace = rng.pick(&[8, 4096, 1 << 16, 1 << 28]);
+        let order = rng.pick(&Order::ALL);
         let mut queries: Vec<f32> = (0..nq * d).map(|_| rng.below(7) as f32 - 3.0).collect();
         if rng.below(3) == 0 {
             let at = rng.below(nq * d);
@@ -160,10 +161,11 @@ impl Model {
             queries: &on,
             nq,
             workspace,
+            order,
         };
         let what = format!(
             "d {d} nlist {nlist} rows {} k {k} nq {nq} {metric} words {} workspace {workspace} \
-             {reads:?} {:?}",
+             {order:?} {reads:?} {:?}",
             all.len(),
             self.words,
             gpu.facts()

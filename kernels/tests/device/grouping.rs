@@ -29,7 +29,8 @@ fn pairs_are_grouped_as_the_reference_groups() {
                 .collect();
             let (offsets, pairs) = reference::group(&probes, nlist);
             poison(&client, &[nlist + 1, probes.len()]);
-            let found = group_on(&gpu, &upload(&client, &probes), probes.len(), nlist).unwrap();
+            let found =
+                group_on(&gpu, &upload(&client, &probes), (0, probes.len()), nlist).unwrap();
             assert_eq!(download::<u32>(&client, &found.offsets, nlist + 1), offsets);
             let mut grouped: Vec<u32> = download(&client, &found.pairs, pairs.len());
             for list in 0..nlist {

@@ -4,7 +4,7 @@ use super::support::{Client, Device, client, download, upload};
 use burn_ivf_kernels::{
     Metric,
     device::{Facts, Gpu},
-    list_scan::{DeviceProblem, Reads, scan_on},
+    list_scan::{DeviceProblem, Order, Reads, scan_on},
     rows::device::{Added, DeviceLists},
 };
 use std::sync::{Arc, RwLock, mpsc::channel};
@@ -50,6 +50,7 @@ fn a_queued_search_sees_the_index_as_it_was(first: &[i64], second: &[i64], third
                 queries: &queries,
                 nq: 1,
                 workspace: 1 << 20,
+                order: Order::QueryMajor,
             };
             scan_on(&problem, Reads::All).unwrap()
         };
@@ -126,6 +127,7 @@ fn an_answer_that_fits_is_given_though_k_exceeds_the_rows() {
         queries: &queries,
         nq,
         workspace: 1 << 16,
+        order: Order::QueryMajor,
     };
     // 64,800 bytes of labels.
     let found = scan_on(&problem, Reads::All).unwrap();

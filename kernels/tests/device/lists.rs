@@ -4,7 +4,7 @@ use super::support::{Client, Device, Rng, client, download, guises, upload};
 use burn_ivf_kernels::{
     KernelError, Metric,
     device::{Facts, Gpu},
-    list_scan::{DeviceProblem, Reads, scan_on},
+    list_scan::{DeviceProblem, Order, Reads, scan_on},
     rows::device::{Added, DeviceLists},
 };
 
@@ -135,6 +135,7 @@ impl Model {
             queries: &query,
             nq: 1,
             workspace: 1 << 24,
+            order: Order::QueryMajor,
         };
         let probes: Vec<u32> = (0..self.rows.len() as u32).collect();
         let probes = upload(client, &probes);

@@ -7,6 +7,7 @@
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
 #![allow(clippy::unwrap_used)]
 
+mod by_list;
 mod cover;
 mod edges;
 mod fuzz;

@@ -178,6 +178,7 @@ impl Question<'_> {
             queries: &queries,
             nq,
             workspace: self.workspace,
+            order: Order::QueryMajor,
         };
         let found = scan_restricted_on(&problem, reads, restriction, &world.orders).unwrap();
         let labels: Vec<i64> = download(client, &found.labels, nq * k);
@@ -217,6 +218,7 @@ impl Question<'_> {
             queries: &queries,
             nq: self.nq(),
             workspace: self.workspace,
+            order: Order::QueryMajor,
         };
         let found = within_on(&problem, limit, reads, restriction, &world.orders).unwrap();
         assert_eq!(found.lims, expected.lims, "{what} limit {limit}");
@@ -385,6 +387,7 @@ fn empty_restrictions_lists_and_queries_find_nothing() {
         queries: &queries,
         nq: 2,
         workspace: 1 << 20,
+        order: Order::QueryMajor,
     };
     let named = upload(&client, &[0_u32; 2]);
     let (reads, all) = (Reads::Lists(&named, 1), Restriction::default());
@@ -445,6 +448,7 @@ fn infinite_distances_are_within_an_infinite_limit() {
                 queries: &queries,
                 nq: 1,
                 workspace: 1 << 20,
+                order: Order::QueryMajor,
             };
             let all = Restriction::default();
             let found = within_on(&problem, limit, Reads::All, all, &Orders::default()).unwrap();
@@ -559,6 +563,7 @@ fn restrictions_of_other_lists_are_refused() {
         queries: &queries,
         nq: 2,
         workspace: 1 << 20,
+        order: Order::QueryMajor,
     };
     let refused = |restriction: Restriction<'_>| {
         let reads = Reads::Lists(&named, 1);

@@ -7,7 +7,10 @@ use super::{
 use burn_ivf_kernels::{
     KernelError, Metric,
     device::{Facts, Gpu},
-    list_scan::{self, Best, DeviceProblem, List, ListIds, Order, Problem, Reads, SKIP, scan_on},
+    list_scan::{
+        self, Best, DeviceProblem, List, ListIds, Order, Problem, Reads, SKIP, order_on,
+        restrict::Restriction, scan_on,
+    },
     rows::{
         Layout, Rows,
         device::{Added, DeviceLists, Element},
@@ -199,6 +202,7 @@ fn compare(
     }
 }
 
+/// The answer, the same bits in both orders.
 fn search(
     world: &World,
     client: &Client,
@@ -209,20 +213,39 @@ fn search(
 ) -> (Vec<f32>, Vec<i64>) {
     let nq = queries.len() / world.d;
     let handle = upload(client, queries);
-    poison(client, &[nq * k, 2 * nq * k, 4 * nq * k]);
-    let problem = DeviceProblem {
-        metric,
-        k,
-        lists: &world.device,
-        queries: &handle,
-        nq,
-        workspace,
+    let run = |order| {
+        poison(client, &[nq * k, 2 * nq * k, 4 * nq * k]);
+        let problem = DeviceProblem {
+            metric,
+            k,
+            lists: &world.device,
+            queries: &handle,
+            nq,
+            workspace,
+            order,
+        };
+        let found = scan_on(&problem, reads).unwrap();
+        let values: Vec<f32> = download(client, &found.values, nq * k);
+        let labels: Vec<i64> = download(client, &found.labels, nq * k);
+        let chosen = order_on(&problem, reads, Restriction::default());
+        (chosen, values, labels)
     };
-    let found = scan_on(&problem, reads).unwrap();
-    (
-        download(client, &found.values, nq * k),
-        download(client, &found.labels, nq * k),
-    )
+    let (_, values, labels) = run(Order::QueryMajor);
+    let (chosen, other, ids) = run(Order::ListMajor);
+    if chosen == Order::ListMajor {
+        let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        let what = format!("d {} k {k} nq {nq} {metric}", world.d);
+        assert_eq!(ids, labels, "{what}");
+        assert_eq!(bits(&other), bits(&values), "{what}");
+    } else {
+        let asked = k > 256 || matches!(reads, Reads::Rows(..));
+        assert!(
+            asked || 4 * k + world.d > 1000,
+            "list-major refused: d {} k {k}",
+            world.d
+        );
+    }
+    (values, labels)
 }
 
 #[test]
@@ -363,6 +386,7 @@ fn answers_larger_than_a_buffer_are_refused() {
         queries: &queries,
         nq: 1000,
         workspace: 1 << 20,
+        order: Order::QueryMajor,
     };
     let probes = upload(&client, &vec![0_u32; 1000]);
     let error = scan_on(&problem, Reads::Lists(&probes, 1)).unwrap_err();

@@ -6,7 +6,7 @@ use burn_ivf_kernels::{
     device::{Facts, Gpu},
     group_tasks::group_on,
     list_scan::{
-        DeviceProblem, Orders, Reads,
+        DeviceProblem, Order, Orders, Reads, order_on,
         restrict::{ListOrder, Masks, ReadingOrder, Restriction},
         scan_on, scan_restricted_on, within_on,
     },
@@ -29,6 +29,7 @@ pub fn run<T: Target>(device: Architecture) -> Client<T> {
         let gpu = Gpu::with(&client, Facts { lanes, ..facts });
         let cases = Cases { gpu, lanes };
         cases.scans();
+        cases.tiles();
         cases.limits();
     }
     let gpu = Gpu::with(&client, facts);
@@ -118,6 +119,46 @@ impl<T: Target> Cases<T> {
         self.search(&self.list(n, d, words), name, k, nq);
     }
 
+    /// Scans list by list: tiles of every size, queues of three, ends of a row, 64-bit indices.
+    fn tiles(&self) {
+        let list = self.list(9000, 128, 2);
+        for (k, nq) in [(10, 1), (20, 1 << 14), (100, 1 << 14), (256, 1 << 14)] {
+            self.by_list(&list, k, nq);
+        }
+        for d in [3, 8, 12, 100, 768, 1536] {
+            self.by_list(&self.list(9000, d, 2), 10, 1 << 14);
+        }
+        self.by_list(&self.list(MANY, 4096, 2), 10, 1 << 14);
+        let halves = DeviceLists::new(&self.gpu, 100, 1, 2);
+        let mut halves = halves.of(Element::F16).unwrap();
+        self.append(&mut halves, &[0; 9000], &(0..9000).collect::<Vec<_>>());
+        self.by_list(&halves, 20, 1 << 14);
+    }
+
+    fn by_list(&self, lists: &DeviceLists<Recorder<T>>, k: usize, nq: usize) {
+        let (n, d) = (lists.len(), lists.d());
+        let buffer = self.buffer();
+        for metric in Metric::ALL {
+            for reads in [Reads::All, Reads::Lists(&buffer, 1)] {
+                self.say(&format!("{metric} by list {n}x{d} k {k} nq {nq}"));
+                let problem = DeviceProblem {
+                    metric,
+                    k,
+                    lists,
+                    queries: &buffer,
+                    nq,
+                    workspace: 256 << 20,
+                    order: Order::ListMajor,
+                };
+                assert_eq!(
+                    order_on(&problem, reads, Restriction::default()),
+                    Order::ListMajor
+                );
+                scan_on(&problem, reads).unwrap();
+            }
+        }
+    }
+
     /// Rows stored in 16 bits.
     fn halves(&self) {
         for (d, element) in [(3, Element::F16), (128, Element::F16), (128, Element::Bf16)] {
@@ -153,6 +194,7 @@ impl<T: Target> Cases<T> {
                 queries: &buffer,
                 nq,
                 workspace: 256 << 20,
+                order: Order::QueryMajor,
             };
             scan_on(&problem, reads).unwrap();
         }
@@ -228,6 +270,7 @@ impl<T: Target> Cases<T> {
                     queries: &buffer,
                     nq,
                     workspace,
+                    order: Order::QueryMajor,
                 };
                 for k in [10, 1000] {
                     scan_restricted_on(&problem(k), reads, restriction, &orders).unwrap();
@@ -341,7 +384,7 @@ impl<T: Target> Cases<T> {
 
     fn grouping(&self) {
         self.say("group");
-        group_on(&self.gpu, &self.buffer(), 1000, 100).unwrap();
+        group_on(&self.gpu, &self.buffer(), (0, 1000), 100).unwrap();
         for d in [3, 128] {
             self.say("means");
             let groups = (&[0, 1, 2, 0][..], &[0, 3, 4][..]);

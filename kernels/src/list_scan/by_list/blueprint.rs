@@ -1,0 +1,250 @@
+//! Compile-time choices of the scan by list, and how it is cut.
+
+use crate::{
+    Metric,
+    device::{Facts, distance::Compare, queues::Sizes, tile::Block},
+    list_scan::blueprint::{CUBES_PER_PROCESSOR, FLAGS, ROWS_PER_CUBE, ROWS_PER_LAUNCH},
+    select_k,
+};
+
+/// Queries of a tile at most: each row is then read once for so many.
+///
+/// Origin: arithmetic, not measured on a GPU. A tile of `t` queries does `2 · t · d` multiply-adds
+/// and differences on `4 · d` bytes; 16 TFLOP/s of f32 per TB/s of memory (an H200) want
+/// `t` of 8 for multiply-adds from memory, and lists that several tiles read come from the cache.
+/// At 32, k = 20 and d = 128 a cube takes 35 KB, so several share a multiprocessor.
+const TILE: usize = 32;
+
+/// Shared memory of a cube at most, so that several share a multiprocessor that has more.
+const SHARED: usize = 48 << 10;
+
+/// Queries of a tile that are not given up for more tasks: what one block in registers holds.
+///
+/// Origin: heuristic, not measured on a GPU.
+const FEW: usize = 8;
+
+/// What there is to do.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::list_scan) struct Load {
+    /// Whether queries are grouped by list.
+    pub grouped: bool,
+    /// Queries that read a list, on average.
+    pub group: usize,
+    /// Pairs of a query and a piece of a list.
+    pub pieces: usize,
+}
+
+impl Load {
+    /// For `pairs` pairs of a query and a list, of `nlist` lists with `rows` rows in all.
+    pub fn new(grouped: bool, pairs: usize, nlist: usize, rows: usize) -> Self {
+        let nlist = nlist.max(1);
+        let usual = (rows / nlist).div_ceil(ROWS_PER_CUBE);
+        Self {
+            grouped,
+            group: pairs / nlist,
+            pieces: pairs.saturating_mul(usual),
+        }
+    }
+
+    /// Queries of a tile at most: no more than read a list, and few enough that there are tasks for
+    /// every multiprocessor.
+    fn tile(self, facts: &Facts) -> usize {
+        let group = self.group.next_power_of_two().clamp(2, TILE);
+        let busy = self.pieces / (2 * facts.processors.max(1) as usize);
+        group
+            .min((busy + 1).next_power_of_two() / 2)
+            .max(group.min(FEW))
+    }
+}
+
+/// Compile-time parameters of the scan by list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(in crate::list_scan) struct Blueprint {
+    /// How rows are compared.
+    pub compare: Compare,
+    /// What a unit (or four together) compares at once.
+    pub block: Block,
+    /// The queues, one per query of the tile.
+    pub queues: Sizes,
+    /// Whether queries are grouped by list; else all read the one list there is.
+    pub grouped: bool,
+}
+
+impl Blueprint {
+    /// For `k` and rows of `padded` components; `None` where k is too large or shared memory too small
+    /// for two queries.
+    pub fn new(facts: &Facts, metric: Metric, padded: usize, k: usize, load: Load) -> Option<Self> {
+        if k > select_k::QUEUE_K {
+            return None;
+        }
+        let compare = Compare::new(metric, padded, facts.lanes);
+        let units = (facts.units.min(128) / facts.lanes * facts.lanes) as usize;
+        let kept = k.next_power_of_two().max(16);
+        let sizes = |queues| Sizes {
+            units,
+            queues,
+            kept,
+            pairs: (2 * kept).max(64),
+        };
+        let bytes = |tile: usize| tile * (padded * 4 + 4) + sizes(tile).bytes() + FLAGS;
+        let most = load.tile(facts).min(units);
+        let tile = (1..=most.ilog2())
+            .rev()
+            .map(|power| 1 << power)
+            .find(|&tile| bytes(tile) <= facts.shared.min(SHARED))?;
+        // 64 registers of partial sums: a pair's sixteen lie in one unit or in four.
+        let (rows, queries) = if facts.lanes == 4 { (2, 8) } else { (1, 4) };
+        Some(Self {
+            compare,
+            block: Block {
+                rows,
+                queries: tile.min(queries),
+            },
+            queues: sizes(tile),
+            grouped: load.grouped,
+        })
+    }
+
+    /// Vectors of shared memory for the queries.
+    pub fn kept(&self) -> usize {
+        self.queues.queues * self.compare.vectors
+    }
+}
+
+/// How a scan by list is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::list_scan) struct Cut {
+    /// Queries of a launch.
+    pub queries: usize,
+    /// Rows of a piece of a list at most.
+    pub rows: usize,
+    /// Pairs that one query may be left with.
+    pub width: usize,
+    /// Cubes; each takes task after task.
+    pub cubes: usize,
+}
+
+/// Cubes of a launch at most.
+const CUBES: usize = 1 << 16;
+
+impl Cut {
+    /// For `nq` queries that each probe `nprobe` lists of lengths `lens` and keep k pairs of every
+    /// piece, within `workspace` bytes.
+    pub fn new(
+        facts: &Facts,
+        tile: usize,
+        (nq, nprobe, k): (usize, usize, usize),
+        mut lens: Vec<usize>,
+        workspace: usize,
+    ) -> Self {
+        if nprobe < lens.len() {
+            // The longest come first.
+            lens.select_nth_unstable_by(nprobe, |a, b| b.cmp(a));
+        }
+        let nlist = lens.len().max(1);
+        let all: usize = lens.iter().sum();
+        let longest = lens.iter().copied().max().unwrap_or(0).max(1);
+        let tiles = (nq * nprobe).div_ceil(nlist).div_ceil(tile);
+        let cubes = facts.processors as usize * CUBES_PER_PROCESSOR;
+        let mut rows = (all.saturating_mul(tiles) / cubes).clamp(ROWS_PER_CUBE, u32::MAX as usize);
+        // A piece leaves k pairs, or as many as it has rows.
+        let width = |rows: usize| -> usize {
+            let pairs = |len: &usize| (*len).min(len.div_ceil(rows) * k);
+            lens.iter().take(nprobe).map(pairs).sum::<usize>().max(1)
+        };
+        let bytes = |rows: usize| width(rows) * 8 + nprobe * 4 + 8;
+        let workspace = workspace.min(facts.buffer);
+        while rows < longest && bytes(rows).saturating_mul(tile) > workspace {
+            rows *= 2;
+        }
+        let usual = (all / nlist).saturating_mul(nprobe.min(nlist)).max(1);
+        let queries = (workspace / bytes(rows))
+            .min(ROWS_PER_LAUNCH / usual)
+            .min(u32::MAX as usize / 2 / nprobe.max(1))
+            .clamp(1, nq.max(1));
+        let pieces: usize = lens.iter().map(|len| len.div_ceil(rows)).sum();
+        let tiles = (queries * nprobe).div_ceil(tile).div_ceil(nlist) + 1;
+        Self {
+            queries,
+            rows,
+            width: width(rows),
+            cubes: pieces.saturating_mul(tiles).clamp(1, CUBES),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const H200: Facts = Facts {
+        units: 1024,
+        shared: 227 << 10,
+        buffer: usize::MAX,
+        lanes: 4,
+        processors: 132,
+        wide: true,
+    };
+
+    fn tile(facts: &Facts, d: usize, k: usize, load: Load) -> Option<usize> {
+        let print = Blueprint::new(facts, Metric::L2, d, k, load)?;
+        assert!(print.queues.kept >= k && print.queues.queues <= print.queues.units);
+        assert!(print.block.queries <= print.queues.queues);
+        Some(print.queues.queues)
+    }
+
+    #[test]
+    fn tiles_are_as_large_as_memory_and_the_load_allow() {
+        let load = |nq: usize| Load::new(true, nq * 32, 512, 262_144);
+        for (nq, d, k, expected) in [
+            (19_600, 128, 20, Some(32)),
+            (512, 128, 20, Some(32)),
+            (128, 128, 20, Some(8)),
+            (64, 128, 20, Some(4)),
+            (19_600, 128, 256, Some(8)),
+            (19_600, 768, 20, Some(8)),
+            (19_600, 4096, 20, Some(2)),
+            (19_600, 8192, 20, None),
+            (19_600, 128, 257, None),
+        ] {
+            assert_eq!(tile(&H200, d, k, load(nq)), expected, "nq {nq} d {d} k {k}");
+        }
+        let small = Facts {
+            shared: 16 << 10,
+            lanes: 1,
+            ..H200
+        };
+        assert_eq!(tile(&small, 128, 20, load(19_600)), Some(8));
+        assert_eq!(tile(&small, 128, 256, load(19_600)), Some(2));
+        // Centroids: few rows, so tiles are small and many.
+        assert_eq!(tile(&H200, 128, 32, Load::new(false, 512, 1, 512)), Some(8));
+    }
+
+    #[test]
+    fn pieces_fill_the_device_and_pairs_the_workspace() {
+        let even = |nlist: usize, len: usize| vec![len; nlist];
+        let cut = Cut::new(&H200, 32, (19_600, 32, 20), even(512, 512), 256 << 20);
+        assert_eq!(
+            (cut.rows >= 512, cut.width, cut.queries),
+            (true, 640, 19_600)
+        );
+        // One list of a million rows for 1000 queries: pieces for every multiprocessor.
+        let flat = Cut::new(&H200, 32, (1000, 1, 10), even(1, 1 << 20), 256 << 20);
+        let pieces = (1_usize << 20).div_ceil(flat.rows);
+        assert!(
+            pieces * 32 >= 4 * 132 && flat.width == pieces * 10,
+            "{flat:?}"
+        );
+        let tight = Cut::new(&H200, 32, (19_600, 32, 20), even(512, 512), 1 << 20);
+        assert!(tight.queries * tight.width * 8 <= 1 << 20, "{tight:?}");
+        assert!(tight.queries >= 32);
+        // Half of all rows in one list: only its probes leave room for more pairs.
+        let mut lens = even(511, 256);
+        lens.push(511 * 256);
+        let skewed = Cut::new(&H200, 32, (512, 32, 20), lens, 256 << 20);
+        let long = (511_usize * 256).div_ceil(skewed.rows);
+        assert_eq!(skewed.width, (31 + long) * 20, "{skewed:?}");
+        let tiny = Cut::new(&H200, 2, (5, 3, 256), vec![0, 4, 1], 8);
+        assert_eq!((tiny.queries, tiny.width), (1, 5));
+    }
+}

@@ -1,0 +1,391 @@
+//! The kernel that reads lists once for a tile of queries; [`super::launch`] launches it.
+
+use super::blueprint::Blueprint;
+use crate::{
+    device::{
+        claim,
+        queue::key_bits,
+        queues::Queues,
+        tile::{key_of, pair_of, shared_out, sums},
+    },
+    list_scan::cube::slice_start,
+};
+use cubecl::prelude::*;
+
+/// Sizes of a launch.
+#[derive(CubeLaunch, CubeType, Clone, Copy)]
+pub(super) struct TileArgs {
+    /// The first query, and how many.
+    pub first: u32,
+    pub count: u32,
+    /// Lists.
+    pub nlist: u32,
+    /// Lists probed per query.
+    pub nprobe: u32,
+    /// Rows of a piece of a list at most.
+    pub rows: u32,
+    /// Pairs there is room for per query.
+    pub width: u32,
+    pub k: u32,
+    /// 0, for [`crate::device::distance::key`].
+    pub zero: f32,
+}
+
+/// What a cube works at: a piece of a list, and a tile of the queries that probe it.
+#[derive(CubeType, Clone, Copy)]
+struct Task {
+    /// Where the list starts; the slots read.
+    start: u32,
+    from: u32,
+    to: u32,
+    /// The first of the tile's (query, list) pairs, and how many.
+    pair: u32,
+    active: u32,
+}
+
+/// Lists as [`super::tasks`] lays them out: four words each, and the sums behind the last.
+#[cube]
+fn task_at(lists: &Array<u32>, task: u32, args: TileArgs, #[comptime] print: Blueprint) -> Task {
+    // The last list whose first task is not behind this one.
+    let mut low = 0u32.runtime();
+    let mut high = args.nlist;
+    while high - low > 1u32 {
+        let middle = low + (high - low) / 2u32;
+        if lists[middle as usize * 4] <= task {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    let list = low as usize * 4;
+    let tile = comptime!(print.queues.queues as u32);
+    let pair = lists[list + 1];
+    let count = lists[list + 5] - pair;
+    let len = lists[list + 3];
+    // Neighbouring cubes read the same piece.
+    let tiles = count.div_ceil(tile);
+    let pieces = len.div_ceil(args.rows);
+    let local = task - lists[list];
+    let piece = local / tiles;
+    let before = (local - piece * tiles) * tile;
+    Task {
+        start: lists[list + 2],
+        from: slice_start(len, piece, pieces),
+        to: slice_start(len, piece + 1u32, pieces),
+        pair: pair + before,
+        active: min(tile, count - before),
+    }
+}
+
+/// The k best of every piece of a list for every query that probes it, or those of them that may be
+/// among the query's k best by what other cubes have found; appended to the query's pairs in `out`.
+///
+/// `state` has, per query of the launch, the pairs appended so far, then the bits of a key that its
+/// k-th best does not exceed.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(super) fn keep_best_by_list<F: Float, N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
+    ranks: &Array<u32>,
+    lists: &Array<u32>,
+    pairs: &Array<u32>,
+    state: &mut Array<Atomic<u32>>,
+    out: &mut Array<u32>,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) {
+    let mut kept = SharedMemory::<Vector<f32, N>>::new(print.kept());
+    let mut names = SharedMemory::<u32>::new(print.queues.queues);
+    let mut queues = Queues::new(print.queues);
+    claim::vectors::<N>(&mut kept);
+    claim::words(&mut names);
+    let total = lists[args.nlist as usize * 4];
+    let mut number = CUBE_POS as u32;
+    while number < total {
+        sync_cube();
+        let task = task_at(lists, number, args, print);
+        queues.clear(print.queues);
+        name(pairs, state, &mut names, &mut queues, task, args, print);
+        sync_cube();
+        load::<N>(queries, &mut kept, &names, args, print);
+        sync_cube();
+        compare::<F, N>(
+            &kept,
+            rows,
+            ranks,
+            state,
+            &names,
+            &mut queues,
+            task,
+            args,
+            print,
+        );
+        append(state, &names, &mut queues, out, args, print);
+        number += CUBE_COUNT as u32;
+    }
+}
+
+/// The queries of a tile, and their limits.
+#[cube]
+fn name(
+    pairs: &Array<u32>,
+    state: &Array<Atomic<u32>>,
+    names: &mut SharedMemory<u32>,
+    queues: &mut Queues,
+    task: Task,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) {
+    let q = UNIT_POS;
+    if q < comptime!(print.queues.queues as u32) {
+        let mut query = u32::MAX.runtime();
+        if q < task.active {
+            query = task.pair + q;
+            if comptime!(print.grouped) {
+                query = pairs[query as usize] / args.nprobe;
+            }
+            let limit = state[(args.count + query) as usize].load();
+            // No key is 0: a query that is not searchable.
+            if limit > 0u32 {
+                queues.open(q as usize, limit);
+            }
+        }
+        names[q as usize] = query;
+    }
+}
+
+/// Copies the tile's queries to shared memory; zeros for those that are missing.
+#[cube]
+fn load<N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    kept: &mut SharedMemory<Vector<f32, N>>,
+    names: &SharedMemory<u32>,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) {
+    let mut i = UNIT_POS as usize;
+    while i < print.kept() {
+        let query = names[i / print.compare.vectors];
+        let mut vector = Vector::<f32, N>::new(0.0f32);
+        if query != u32::MAX {
+            let at = (args.first + query) as usize * print.compare.vectors;
+            vector = queries[at + i % print.compare.vectors];
+        }
+        kept[i] = vector;
+        i += print.queues.units;
+    }
+}
+
+/// Offers every row of the piece to every query of the tile. All units call it.
+#[cube]
+fn compare<F: Float, N: Size>(
+    kept: &SharedMemory<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
+    ranks: &Array<u32>,
+    state: &Array<Atomic<u32>>,
+    names: &SharedMemory<u32>,
+    queues: &mut Queues,
+    task: Task,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) {
+    let groups = comptime!(print.queues.units as u32 / print.compare.lanes);
+    let group = UNIT_POS / comptime!(print.compare.lanes);
+    let mut step = task.from;
+    while step < task.to {
+        hear(state, names, queues, args, print);
+        let mut starts = Array::<usize>::new(print.block.rows);
+        let mut ords = Array::<u32>::new(print.block.rows);
+        #[unroll]
+        for r in 0..print.block.rows {
+            let slot = step + comptime!(r as u32) * groups + group;
+            let inside = slot < task.to;
+            // Idle units read the piece's first row.
+            let position = (task.start + select(inside, slot, task.from)) as usize;
+            starts[r] = position * print.compare.vectors;
+            ords[r] = select(inside, ranks[position], u32::MAX);
+        }
+        let mut q = 0u32.runtime();
+        while q < task.active {
+            let first = q as usize;
+            let mut bits = keys::<F, N>(kept, rows, &starts, &ords, first, args.zero, print);
+            offer(state, names, queues, &mut bits, &ords, first, args, print);
+            q += comptime!(print.block.queries as u32);
+        }
+        step += comptime!(print.block.rows as u32) * groups;
+    }
+}
+
+/// Hears of the k-th best keys that other cubes have found. All units call it.
+#[cube]
+fn hear(
+    state: &Array<Atomic<u32>>,
+    names: &SharedMemory<u32>,
+    queues: &mut Queues,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) {
+    let q = UNIT_POS as usize;
+    if q < print.queues.queues {
+        let query = names[q];
+        if query != u32::MAX {
+            let known = state[(args.count + query) as usize].load();
+            queues.bound(q, known);
+        }
+    }
+    sync_cube();
+}
+
+/// The keys of this unit's pairs of a block, as bits; [`crate::device::NONE`] where there is no row.
+/// All units of a row call it together.
+#[cube]
+fn keys<F: Float, N: Size>(
+    kept: &SharedMemory<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
+    starts: &Array<usize>,
+    ords: &Array<u32>,
+    first: usize,
+    zero: f32,
+    #[comptime] print: Blueprint,
+) -> Array<u32> {
+    let base = first * print.compare.vectors;
+    let mut sums = sums::<F, N>(kept, base, rows, starts, zero, print.block, print.compare);
+    let found = shared_out::<N>(&mut sums, print.block, print.compare);
+    let mut bits = Array::<u32>::new(comptime!(print.block.own(print.compare)));
+    #[unroll]
+    for i in 0..comptime!(print.block.own(print.compare)) {
+        let pair = pair_of(i, print.block, print.compare);
+        let query = base + (pair % print.block.queries) * print.compare.vectors;
+        let row = of_row_at(starts, pair / print.block.queries, print);
+        let key = key_of::<F, N>(found[i], kept, query, rows, row, zero, print.compare);
+        let ord = of_row(ords, pair / print.block.queries, print);
+        bits[i] = select(ord == u32::MAX, u32::MAX, key_bits(key));
+    }
+    bits
+}
+
+/// Puts the pairs that are wanted into the queues of the block's queries, from `first` on. All units
+/// call it.
+#[cube]
+fn offer(
+    state: &Array<Atomic<u32>>,
+    names: &SharedMemory<u32>,
+    queues: &mut Queues,
+    bits: &mut Array<u32>,
+    ords: &Array<u32>,
+    first: usize,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) {
+    let mut go = args.k > 0u32;
+    while go {
+        let mut refused = false.runtime();
+        #[unroll]
+        for i in 0..comptime!(print.block.own(print.compare)) {
+            let pair = pair_of(i, print.block, print.compare);
+            let q = first + pair % print.block.queries;
+            let ord = of_row(ords, pair / print.block.queries, print);
+            if queues.wants(q, bits[i], ord) {
+                if queues.push(q, bits[i], ord, print.queues) {
+                    bits[i] = u32::MAX;
+                } else {
+                    refused = true;
+                }
+            }
+        }
+        go = queues.any(refused, print.queues);
+        if go {
+            queues.sort(args.k, false, print.queues);
+            share(state, names, queues, args, print);
+        }
+    }
+}
+
+/// Tells other cubes the k-th best of every queue, and hears of theirs. All units call it.
+#[cube]
+fn share(
+    state: &Array<Atomic<u32>>,
+    names: &SharedMemory<u32>,
+    queues: &mut Queues,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) {
+    let q = UNIT_POS as usize;
+    if q < print.queues.queues {
+        let query = names[q];
+        if query != u32::MAX {
+            let own = queues.kth(q, args.k, print.queues);
+            let known = state[(args.count + query) as usize].fetch_min(own);
+            queues.bound(q, known);
+        }
+    }
+    sync_cube();
+}
+
+/// Appends what the queues hold to the pairs of their queries. All units call it.
+#[cube]
+fn append(
+    state: &Array<Atomic<u32>>,
+    names: &SharedMemory<u32>,
+    queues: &mut Queues,
+    out: &mut Array<u32>,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) {
+    let q = UNIT_POS as usize;
+    let tile = comptime!(print.queues.queues);
+    let mut over = false.runtime();
+    if q < tile {
+        over = queues.is_over(q, args.k, print.queues);
+    }
+    if queues.any(over, print.queues) {
+        queues.sort(args.k, true, print.queues);
+        share(state, names, queues, args, print);
+    }
+    if q < tile {
+        let query = names[q];
+        let pairs = queues.counted(q, print.queues);
+        if query != u32::MAX {
+            // Where the next pair of this queue goes.
+            let used = state[query as usize].fetch_add(pairs);
+            queues.goes(q, used);
+        }
+    }
+    sync_cube();
+    let mut i = UNIT_POS as usize;
+    while i < comptime!(print.queues.queues * print.queues.pairs) {
+        let query = names[i / print.queues.pairs];
+        let place = queues.place(i, print.queues);
+        if query != u32::MAX && place != u32::MAX {
+            let at = place + queues.first(i / print.queues.pairs);
+            if at < args.width {
+                let to = (query as usize * args.width as usize + at as usize) * 2;
+                out[to] = queues.key(i);
+                out[to + 1] = queues.ord(i);
+            }
+        }
+        i += print.queues.units;
+    }
+}
+
+/// The word of row `r` of a block.
+#[cube]
+fn of_row(words: &Array<u32>, r: usize, #[comptime] print: Blueprint) -> u32 {
+    let mut word = words[0];
+    #[unroll]
+    for other in 1..print.block.rows {
+        word = select(r == other, words[other], word);
+    }
+    word
+}
+
+/// Where row `r` of a block starts.
+#[cube]
+fn of_row_at(starts: &Array<usize>, r: usize, #[comptime] print: Blueprint) -> usize {
+    let mut start = starts[0];
+    #[unroll]
+    for other in 1..print.block.rows {
+        start = select(r == other, starts[other], start);
+    }
+    start
+}

@@ -5,7 +5,9 @@
 //! thread's kernel is still waiting, is not looked after. So an index runs all its kernels in the
 //! queue of the thread that made it. A call from another thread copies what it hands over into fresh
 //! buffers first (whose making orders the two queues), and afterwards touches, from its own queue, a
-//! buffer that was made after the work, so that it cannot reuse those copies too early.
+//! buffer that was made after the work, so that it cannot reuse those copies too early. What the call
+//! returns is made in the caller's queue too: the index's queue would hand it out again as soon as the
+//! caller drops it, while a kernel that reads it still waits in the caller's.
 
 use super::{Gpu, array};
 use crate::{KernelError, rows::copy::Copy};
@@ -21,7 +23,13 @@ impl Home {
         Self(StreamId::current())
     }
 
-    /// Does `work` in this queue with `inputs` (buffers and their words, at least one).
+    /// Makes something in this queue, whichever is the current one.
+    pub(crate) fn make<T>(self, make: impl FnOnce() -> T) -> T {
+        self.0.executes(make)
+    }
+
+    /// Does `work` in this queue with `inputs` (buffers and their words). Buffers that `work` leaves to the
+    /// caller must be made in the caller's queue.
     ///
     /// # Errors
     /// Those of `work`, and [`KernelError::Buffer`] when the device cannot hold the copies.

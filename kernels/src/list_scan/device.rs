@@ -105,9 +105,11 @@ pub fn scan_restricted_on<R: Runtime>(
     if lists.is_empty() {
         return Err(KernelError::Empty);
     }
+    let answer = SelectedOnDevice::empty(gpu, nq, k, &lists.labels())?;
     in_queue(problem, reads, |queries, reads| {
-        at_home(problem, queries, reads, restriction, orders)
-    })
+        at_home(problem, queries, reads, (restriction, orders), &answer)
+    })?;
+    Ok(answer)
 }
 
 /// The restriction that holds, its lengths checked.
@@ -168,9 +170,9 @@ fn at_home<R: Runtime>(
     problem: &DeviceProblem<'_, R>,
     queries: &Handle,
     reads: Reads<'_>,
-    restriction: Restriction<'_>,
-    orders: &Orders,
-) -> Result<SelectedOnDevice, KernelError> {
+    (restriction, orders): (Restriction<'_>, &Orders),
+    answer: &SelectedOnDevice,
+) -> Result<(), KernelError> {
     let problem = &DeviceProblem {
         queries,
         ..*problem
@@ -179,16 +181,13 @@ fn at_home<R: Runtime>(
     let gpu = lists.gpu();
     let (nq, k) = (problem.nq, problem.k);
     let labels = lists.labels();
-    let answer = SelectedOnDevice::empty(gpu, nq, k, &labels)?;
     let queries = pad_queries(gpu, problem.queries, nq, lists.d())?;
     let output = output_of(problem.metric);
     if nearest(problem, reads, restriction) {
-        nearest_centroid::nearest_on(problem, &queries, output, &labels, &answer)?;
-        return Ok(answer);
+        return nearest_centroid::nearest_on(problem, &queries, output, &labels, answer);
     }
     if let Some(print) = tiles(problem, reads, restriction) {
-        by_list::scan(problem, &queries, reads, print, &answer)?;
-        return Ok(answer);
+        return by_list::scan(problem, &queries, reads, print, answer);
     }
     let uploads = Uploads::new(problem, reads, restriction, orders, false)?;
     let print = blueprint(problem, reads, &uploads);
@@ -228,7 +227,7 @@ fn at_home<R: Runtime>(
             &labels,
         )?;
     }
-    Ok(answer)
+    Ok(())
 }
 
 /// The order in which [`scan_restricted_on`] reads: the problem's own, but query by query under a

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     KernelError, Metric,
-    device::{VECTOR, array},
+    device::{Home, VECTOR, array},
     rows::{copy::pad_queries, device::Element},
     select_k::{Labels, Output, QUEUE_K, Select, Source, select_on},
 };
@@ -56,6 +56,7 @@ pub fn within_on<R: Runtime>(
     if problem.nq == 0 || problem.lists.is_empty() || none || limit.is_nan() {
         return FoundOnDevice::new(problem, vec![0; problem.nq + 1]);
     }
+    let caller = Home::here();
     in_queue(problem, reads, |queries, reads| {
         // No queue of the k best.
         let k = QUEUE_K + 1;
@@ -65,9 +66,11 @@ pub fn within_on<R: Runtime>(
             ..*problem
         };
         match problem.lists.element() {
-            Element::F32 => at_home::<f32, R>(problem, limit, reads, restriction, orders),
-            Element::F16 => at_home::<f16, R>(problem, limit, reads, restriction, orders),
-            Element::Bf16 => at_home::<bf16, R>(problem, limit, reads, restriction, orders),
+            Element::F32 => at_home::<f32, R>(problem, limit, reads, (restriction, orders), caller),
+            Element::F16 => at_home::<f16, R>(problem, limit, reads, (restriction, orders), caller),
+            Element::Bf16 => {
+                at_home::<bf16, R>(problem, limit, reads, (restriction, orders), caller)
+            }
         }
     })
 }
@@ -101,8 +104,8 @@ fn at_home<F: Float, R: Runtime>(
     problem: &DeviceProblem<'_, R>,
     limit: f32,
     reads: Reads<'_>,
-    restriction: Restriction<'_>,
-    orders: &Orders,
+    (restriction, orders): (Restriction<'_>, &Orders),
+    caller: Home,
 ) -> Result<FoundOnDevice, KernelError> {
     let (nq, lists) = (problem.nq, problem.lists);
     let gpu = lists.gpu();
@@ -142,7 +145,8 @@ fn at_home<F: Float, R: Runtime>(
             counted.push(part);
         }
     }
-    let found = FoundOnDevice::new(problem, scan.lims()?)?;
+    let lims = scan.lims()?;
+    let found = caller.make(|| FoundOnDevice::new(problem, lims))?;
     if found.lims[nq] > 0 {
         let mut counted = counted.into_iter();
         for part in parts {

@@ -286,25 +286,24 @@ impl<R: Runtime> DeviceLists<R> {
     /// # Errors
     /// [`KernelError::Buffer`] when the device cannot hold them.
     pub fn gather(&self, positions: &[u32]) -> Result<Handle, KernelError> {
+        let words = positions.len().saturating_mul(self.d);
+        let out = self.gpu.empty("gathered vectors", words)?;
         self.home
-            .run(&self.gpu, [], |[]| self.gather_at_home(positions))
+            .run(&self.gpu, [], |[]| self.gather_at_home(positions, &out))?;
+        Ok(out)
     }
 
-    fn gather_at_home(&self, positions: &[u32]) -> Result<Handle, KernelError> {
+    fn gather_at_home(&self, positions: &[u32], out: &Handle) -> Result<(), KernelError> {
         let n = positions.len();
-        let out = self
-            .gpu
-            .empty("gathered vectors", n.saturating_mul(self.d))?;
         let from = self.gpu.upload("positions of vectors", positions)?;
         let copy = Copy {
             n,
             width: self.d,
             source: (&self.pool.rows, self.elements(), self.padded()),
-            target: (&out, n * self.d, self.d),
+            target: (out, n * self.d, self.d),
             filled: self.d,
         };
-        copy.convert(&self.gpu, (self.element, Element::F32), Some(&from), None)?;
-        Ok(out)
+        copy.convert(&self.gpu, (self.element, Element::F32), Some(&from), None)
     }
 
     /// Appends vectors; `held(list, slot)` is the id of a row held before (asked only when ids do

@@ -74,9 +74,9 @@ impl Knob {
             Self::ListMajorFromBytes => Spec {
                 name: "list_major_from_bytes",
                 unit: "bytes",
-                most: 1e18,
+                most: 1e15,
                 whole: true,
-                legal: "a whole number from 0 to 1000000000000000000",
+                legal: "a whole number from 0 to 1000000000000000",
             },
         }
     }

@@ -6,7 +6,7 @@
 //! the order fixed in [`crate::distance`] and use fused multiply-add everywhere (in software where
 //! the processor has none).
 
-use crate::rows::{PANEL, planes};
+use crate::rows::{PANEL, half, planes};
 use pulp::{Scalar, Simd, WithSimd};
 use std::sync::OnceLock;
 
@@ -169,6 +169,19 @@ impl Isa {
                 planes::widen_step_avx512(panel, steps, step, out);
             },
             _ => planes::widen_step(panel, steps, step, out),
+        }
+    }
+
+    /// Writes f16 values as f32.
+    #[inline(always)]
+    pub(crate) fn widen_f16(self, values: &[u16], out: &mut [f32]) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this value says that the processor has AVX-512F.
+            Kind::Avx512(_) | Kind::Avx512Bf16(..) => unsafe {
+                half::widen_f16_avx512(values, out);
+            },
+            _ => half::widen_f16(values, out),
         }
     }
 

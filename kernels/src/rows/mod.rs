@@ -20,7 +20,7 @@
 pub(crate) mod copy;
 #[cfg(feature = "cube")]
 pub mod device;
-mod half;
+pub(crate) mod half;
 mod moving;
 pub(crate) mod planes;
 
@@ -341,7 +341,7 @@ impl Rows {
             }
             Layout::F16 => {
                 let panel = self.high(slot / PANEL..slot / PANEL + 1);
-                half::read_f16(panel, slot % PANEL, out);
+                half::read_f16(panel, slot % PANEL, isa, out);
             }
             Layout::Bf16 => {
                 let panel = self.high(slot / PANEL..slot / PANEL + 1);
@@ -391,7 +391,7 @@ impl Rows {
     #[inline(always)]
     pub(crate) fn widen(&self, panels: Range<usize>, isa: Isa, out: &mut [f32]) {
         if self.layout == Layout::F16 {
-            half::widen_f16(self.high(panels), out);
+            isa.widen_f16(self.high(panels), out);
             return;
         }
         let size = planes::panel_size(self.d);

@@ -8,6 +8,7 @@ use super::{
     worker::{How, Piece},
 };
 use crate::rows::PANEL;
+use rayon::prelude::*;
 
 /// Pieces per worker, so that none waits long for the last.
 const PIECES: u64 = 16;
@@ -120,10 +121,12 @@ impl<'a> Job<'a> {
         queries: &Queries,
         workers: usize,
     ) -> (Work<'a>, Counts) {
-        let mut pairs = self.pairs(first, probes, queries);
+        let mut pairs = self.pairs(first, probes, queries, workers);
         if self.order == Order::ListMajor {
             // Lists whose rows are checked lose members on the way: the far-reaching first.
-            pairs.sort_by_key(|p| (p.list, p.how, core::cmp::Reverse(p.panels)));
+            for members in pairs.chunk_by_mut(|a, b| a.list == b.list) {
+                members.sort_by_key(|p| (p.how, core::cmp::Reverse(p.panels)));
+            }
         }
         let mut counts = Counts::default();
         for pair in &pairs {
@@ -189,9 +192,15 @@ impl<'a> Job<'a> {
         (work, counts)
     }
 
-    /// The (query, list) pairs that leave rows to compare: query after query, or all first lists,
-    /// then all second ones.
-    fn pairs(&self, first: usize, probes: &[u32], queries: &Queries) -> Vec<Pair<'a>> {
+    /// The (query, list) pairs that leave rows to compare: list after list, or all first lists of the
+    /// queries, then all second ones.
+    fn pairs(
+        &self,
+        first: usize,
+        probes: &[u32],
+        queries: &Queries,
+        workers: usize,
+    ) -> Vec<Pair<'a>> {
         let lists = self.problem.lists;
         let n = probes.len() / self.nprobe;
         let pair = |i: usize, rank: usize| {
@@ -209,7 +218,7 @@ impl<'a> Job<'a> {
                 len
             };
             let panels = reach.div_ceil(PANEL);
-            let how = if allowed.is_all() {
+            let how = if rows == len {
                 How::All
             } else if rows as u64 * named_cost(self.order) < (panels * PANEL) as u64 {
                 How::Named
@@ -226,15 +235,44 @@ impl<'a> Job<'a> {
             })
         };
         match self.order {
-            Order::ListMajor => (0..n)
-                .flat_map(|i| (0..self.nprobe).map(move |rank| (i, rank)))
-                .filter_map(|(i, rank)| pair(i, rank))
-                .collect(),
+            Order::ListMajor => {
+                let pairs = self.by_list(probes);
+                let pair = |&at: &u32| pair(at as usize / self.nprobe, at as usize % self.nprobe);
+                if workers > 1 {
+                    pairs
+                        .par_iter()
+                        .with_min_len(1024)
+                        .filter_map(pair)
+                        .collect()
+                } else {
+                    pairs.iter().filter_map(pair).collect()
+                }
+            }
             Order::QueryMajor => (0..self.nprobe)
                 .flat_map(|rank| (0..n).map(move |i| (i, rank)))
                 .filter_map(|(i, rank)| pair(i, rank))
                 .collect(),
         }
+    }
+
+    /// Places of a block's probes that name a list, in order of lists (histogram, running sum, scatter),
+    /// then of queries.
+    fn by_list(&self, probes: &[u32]) -> Vec<u32> {
+        let lists = self.problem.lists.len();
+        let named = || (0..).zip(probes).filter(|&(_, &list)| list != SKIP);
+        let mut next = vec![0_usize; lists + 1];
+        for (_, &list) in named() {
+            next[list as usize + 1] += 1;
+        }
+        for l in 0..lists {
+            next[l + 1] += next[l];
+        }
+        let mut places = vec![0; next[lists]];
+        for (at, &list) in named() {
+            places[next[list as usize]] = at;
+            next[list as usize] += 1;
+        }
+        places
     }
 
     /// Groups a block's queries by list (histogram, running sum, scatter): list `l` is read by

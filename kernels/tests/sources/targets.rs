@@ -101,8 +101,10 @@ fn properties(plane: u32, shared: usize, memory: u64, processors: Option<u32>) -
         DeviceProperties::new(Default::default(), memory, hardware, TimingMethod::System);
     properties.register_address_type(AddressType::U32);
     properties.register_address_type(AddressType::U64);
-    let half = StorageType::Scalar(ElemType::Float(FloatKind::F16));
-    properties.register_type_usage(half, TypeUsage::all());
+    for half in [FloatKind::F16, FloatKind::BF16] {
+        let half = StorageType::Scalar(ElemType::Float(half));
+        properties.register_type_usage(half, TypeUsage::all());
+    }
     properties.features.plane.insert(Plane::Ops);
     properties
         .features

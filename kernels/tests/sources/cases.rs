@@ -162,6 +162,9 @@ impl<T: Target> Cases<T> {
     /// Rows stored in 16 bits.
     fn halves(&self) {
         for (d, element) in [(3, Element::F16), (128, Element::F16), (128, Element::Bf16)] {
+            if !element.is_supported(&self.gpu) {
+                continue;
+            }
             self.say(&format!("halves {d} {element:?}"));
             let lists = DeviceLists::new(&self.gpu, d, 1, 2);
             let mut lists = lists.of(element).unwrap();

@@ -101,7 +101,10 @@ fn properties(plane: u32, shared: usize, memory: u64, processors: Option<u32>) -
         DeviceProperties::new(Default::default(), memory, hardware, TimingMethod::System);
     properties.register_address_type(AddressType::U32);
     properties.register_address_type(AddressType::U64);
-    for half in [FloatKind::F16, FloatKind::BF16] {
+    // bf16 on NVIDIA only: the HIP headers this compiles with (Debian's 5.2) have none.
+    let nvidia = processors.is_some();
+    let halves = [(FloatKind::F16, true), (FloatKind::BF16, nvidia)];
+    for (half, _) in halves.into_iter().filter(|(_, there)| *there) {
         let half = StorageType::Scalar(ElemType::Float(half));
         properties.register_type_usage(half, TypeUsage::all());
     }

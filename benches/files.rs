@@ -8,7 +8,12 @@
 //! `BURN_IVF_PYTHON` names the Python that has faiss. Both libraries take turns on the same file in
 //! the same folder, whose pages are in memory after the first turn; both files are compared byte by
 //! byte first. Prints one JSON line per operation: medians in ms, and faiss's time over ours.
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a bench prints, and has no caller to hand an error to"
+)]
 
 use burn::{
     backend::NdArray,

@@ -6,7 +6,7 @@
 //!
 //! The recorder stores weights in half precision; the index is stored as it is, whatever the
 //! precision, so its ids and distances come back unchanged.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use burn::{
     backend::{Autodiff, NdArray},

@@ -3,7 +3,7 @@
 //! `cargo run --release --example train_embedder -- [--quick] [FOLDER]`: the folder holds
 //! `base.npy` (vectors) and `labels.npy` (a class each), as `../shared/data/mnist-784-l2` does;
 //! without one the shipped sentence embeddings and their WordNet categories are used.
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "a program that prints")]
 
 use std::error::Error;
 use std::fs::File;

@@ -1,6 +1,6 @@
 //! The command line, as a shell sees it: every command on small files, what it prints as text and JSON,
 //! exit codes, and errors that say what to do.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use burn_ivf::io::{VectorFile, write_ids, write_vectors};
 use serde_json::Value;

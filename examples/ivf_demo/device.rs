@@ -52,7 +52,7 @@ fn compiled() -> Vec<Entry> {
     ])
 }
 
-#[allow(dead_code)] // unused in a build without any backend
+#[allow(dead_code, reason = "unused in a build without any backend")]
 fn entry<B: IvfBackend>(name: &'static str, gpu: bool) -> Entry {
     Entry {
         name,

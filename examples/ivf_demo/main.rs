@@ -10,7 +10,11 @@
 //! `--verify` found an answer that is not good enough, 2 when the demo could not run (the reason
 //! is on stderr). `args` reads the command line, `device` picks a backend, `data` and `sample`
 //! make the vectors, `run` drives the library, `verify` judges, `report` prints.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program that prints"
+)]
 
 mod args;
 mod data;

@@ -8,8 +8,11 @@
 //! the same bits; kernels that only rank may sum as they like, within `bound.rs`. The
 //! relative error of an L2 distance is below `(d / LANES + 8)·2⁻²⁴`.
 
-// Registers are indexed in lockstep.
-#![allow(clippy::needless_range_loop, clippy::manual_memcpy)]
+#![allow(
+    clippy::needless_range_loop,
+    clippy::manual_memcpy,
+    reason = "registers are indexed in lockstep"
+)]
 
 use crate::Metric;
 use pulp::Simd;

@@ -483,8 +483,9 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// A copy on another device of the same backend.
     ///
     /// # Errors
-    /// When the other device cannot hold it.
+    /// When the other device cannot hold it; [`Error::Storage`] when it lacks the type of the vectors.
     pub fn to_device(&self, device: &B::Device) -> Result<Self> {
+        validate::storage::<B>(self.storage(), device)?;
         let trained = match &self.trained {
             None => None,
             Some(t) => Some(Trained {

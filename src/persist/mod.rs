@@ -7,6 +7,7 @@
 //! which believes no figure of a file before it has seen that there are bytes for it.
 
 mod atomic;
+mod element;
 pub(crate) mod faiss;
 mod format;
 mod mapped;

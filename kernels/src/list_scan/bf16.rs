@@ -4,8 +4,10 @@
 //! four times: `vdpbf16ps` adds their products in pairs. Four sub-panels give four registers of
 //! partial sums, which two levels of unpack-and-add turn into the sums of 16 rows in order.
 
-// Tiles are arrays of registers, indexed in lockstep.
-#![allow(clippy::needless_range_loop)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "tiles are arrays of registers, indexed in lockstep"
+)]
 
 use super::worker::{Group, Places, Sink};
 use crate::{

@@ -9,7 +9,7 @@ use super::{
     walk::{LimitArgs, Walk},
 };
 use crate::{
-    device::{claim, queue::key_bits},
+    device::{claim, queue::key_bits, scan::running_sums},
     select_k::{Pair, Select, write},
 };
 use cubecl::prelude::*;
@@ -115,18 +115,7 @@ pub(super) fn add_counts(
             own = counts[base + i];
         }
         sums[unit] = own;
-        sync_cube();
-        let mut reach = 1usize.runtime();
-        while reach < units {
-            let mut other = 0u32.runtime();
-            if unit >= reach {
-                other = sums[unit - reach];
-            }
-            sync_cube();
-            sums[unit] += other;
-            sync_cube();
-            reach *= 2;
-        }
+        running_sums(&mut sums, units);
         if i < width as usize {
             counts[base + i] = before + sums[unit] - own;
         }

@@ -5,8 +5,10 @@
 //! with up to [`QUERIES`] it is not. A register holds four partial sums of two rows; two levels of
 //! unpack-and-add turn the registers of four sub-panels into sums of rows in order.
 
-// Tiles are arrays of registers, indexed in lockstep.
-#![allow(clippy::needless_range_loop)]
+#![allow(
+    clippy::needless_range_loop,
+    reason = "tiles are arrays of registers, indexed in lockstep"
+)]
 
 use super::worker::{Group, Sink};
 use crate::{

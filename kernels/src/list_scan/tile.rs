@@ -4,8 +4,11 @@
 //! are written down, then compared with the queries' limits. The tile ranks only: survivors are
 //! compared again, exactly.
 
-// Tiles are arrays of registers, indexed in lockstep.
-#![allow(clippy::needless_range_loop, clippy::manual_memcpy)]
+#![allow(
+    clippy::needless_range_loop,
+    clippy::manual_memcpy,
+    reason = "tiles are arrays of registers, indexed in lockstep"
+)]
 
 use super::worker::{Group, Sink};
 use crate::rows::PANEL;

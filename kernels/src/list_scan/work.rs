@@ -60,7 +60,7 @@ impl<'a> Job<'a> {
     pub fn work(&self, probes: &[u32], queries: &Queries, workers: usize) -> (Work<'a>, Counts) {
         let lists = self.problem.lists;
         let (starts, members) = match self.order {
-            Order::ListMajor => self.group(probes, queries),
+            Order::ListMajor => self.by_list(probes, queries, |list, query, _| (list, query)),
             Order::QueryMajor => (Vec::new(), self.in_turn(probes, queries)),
         };
         // One group for every list, or for every (rank, query).
@@ -236,8 +236,8 @@ impl<'a> Job<'a> {
         };
         match self.order {
             Order::ListMajor => {
-                let pairs = self.by_list(probes);
-                let pair = |&at: &u32| pair(at as usize / self.nprobe, at as usize % self.nprobe);
+                let (_, pairs) = self.by_list(probes, queries, |_, query, rank| (query, rank));
+                let pair = |&(query, rank): &(u32, usize)| pair(query as usize, rank);
                 if workers > 1 {
                     pairs
                         .par_iter()
@@ -255,51 +255,36 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Places of a block's probes that name a list, in order of lists (histogram, running sum, scatter),
-    /// then of queries.
-    fn by_list(&self, probes: &[u32]) -> Vec<u32> {
+    /// A block's probes in order of lists (histogram, running sum, scatter), then of queries, each as
+    /// `of` its list, query and rank: list `l` has those at `starts[l]..starts[l + 1]`.
+    fn by_list<T: Copy + Default>(
+        &self,
+        probes: &[u32],
+        queries: &Queries,
+        of: impl Fn(u32, u32, usize) -> T,
+    ) -> (Vec<usize>, Vec<T>) {
         let lists = self.problem.lists.len();
-        let named = || (0..).zip(probes).filter(|&(_, &list)| list != SKIP);
-        let mut next = vec![0_usize; lists + 1];
-        for (_, &list) in named() {
-            next[list as usize + 1] += 1;
-        }
-        for l in 0..lists {
-            next[l + 1] += next[l];
-        }
-        let mut places = vec![0; next[lists]];
-        for (at, &list) in named() {
-            places[next[list as usize]] = at;
-            next[list as usize] += 1;
-        }
-        places
-    }
-
-    /// Groups a block's queries by list (histogram, running sum, scatter): list `l` is read by
-    /// `members[starts[l]..starts[l + 1]]`, in order of queries.
-    fn group(&self, probes: &[u32], queries: &Queries) -> (Vec<usize>, Vec<(u32, u32)>) {
-        let lists = self.problem.lists.len();
-        let pairs = || {
-            probes
-                .chunks_exact(self.nprobe)
-                .enumerate()
-                .filter(|(i, _)| queries.facts(*i).searchable)
-                .flat_map(|(i, probes)| {
-                    let read = probes.iter().filter(|&&l| l != SKIP);
-                    read.map(move |&l| (l, i as u32))
+        let named = || {
+            let of_query = (0..).zip(probes.chunks_exact(self.nprobe));
+            of_query
+                .filter(|&(i, _)| queries.facts(i as usize).searchable)
+                .flat_map(|(i, probes): (u32, _)| {
+                    let ranks = probes.iter().enumerate();
+                    let read = ranks.filter(|(_, list)| **list != SKIP);
+                    read.map(move |(rank, &list)| (list, i, rank))
                 })
         };
         let mut starts = vec![0_usize; lists + 1];
-        for (list, _) in pairs() {
+        for (list, ..) in named() {
             starts[list as usize + 1] += 1;
         }
         for l in 0..lists {
             starts[l + 1] += starts[l];
         }
         let mut next = starts.clone();
-        let mut members = vec![(0, 0); starts[lists]];
-        for (list, query) in pairs() {
-            members[next[list as usize]] = (list, query);
+        let mut members = vec![T::default(); starts[lists]];
+        for (list, query, rank) in named() {
+            members[next[list as usize]] = of(list, query, rank);
             next[list as usize] += 1;
         }
         (starts, members)

@@ -5,7 +5,7 @@
 //! own, so that neither a stale nor an unwritten element can pass. Features: `wgpu` (WGSL),
 //! `vulkan` (SPIR-V), or `cuda` alone.
 #![cfg(any(feature = "wgpu", feature = "cuda"))]
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod by_list;
 mod cover;

@@ -136,26 +136,8 @@ impl<T: Target> Cases<T> {
     }
 
     fn by_list(&self, lists: &DeviceLists<Recorder<T>>, k: usize, nq: usize) {
-        let (n, d) = (lists.len(), lists.d());
-        let buffer = self.buffer();
-        for metric in Metric::ALL {
-            for reads in [Reads::All, Reads::Lists(&buffer, 1)] {
-                self.say(&format!("{metric} by list {n}x{d} k {k} nq {nq}"));
-                let problem = DeviceProblem {
-                    metric,
-                    k,
-                    lists,
-                    queries: &buffer,
-                    nq,
-                    workspace: 256 << 20,
-                    order: Order::ListMajor,
-                };
-                assert_eq!(
-                    order_on(&problem, reads, Restriction::default()),
-                    Order::ListMajor
-                );
-                scan_on(&problem, reads).unwrap();
-            }
+        for name in ["all", "lists"] {
+            self.search_by(Order::ListMajor, lists, name, k, nq);
         }
     }
 
@@ -180,6 +162,17 @@ impl<T: Target> Cases<T> {
     }
 
     fn search(&self, lists: &DeviceLists<Recorder<T>>, name: &str, k: usize, nq: usize) {
+        self.search_by(Order::QueryMajor, lists, name, k, nq);
+    }
+
+    fn search_by(
+        &self,
+        order: Order,
+        lists: &DeviceLists<Recorder<T>>,
+        name: &str,
+        k: usize,
+        nq: usize,
+    ) {
         let (n, d) = (lists.len(), lists.d());
         let buffer = self.buffer();
         let reads = match name {
@@ -189,7 +182,7 @@ impl<T: Target> Cases<T> {
             _ => Reads::Rows(&buffer, 50),
         };
         for metric in Metric::ALL {
-            self.say(&format!("{metric} {name} {n}x{d} k {k}"));
+            self.say(&format!("{metric} {name} {order:?} {n}x{d} k {k} nq {nq}"));
             let problem = DeviceProblem {
                 metric,
                 k,
@@ -197,8 +190,12 @@ impl<T: Target> Cases<T> {
                 queries: &buffer,
                 nq,
                 workspace: 256 << 20,
-                order: Order::QueryMajor,
+                order,
             };
+            if order == Order::ListMajor {
+                let runs = order_on(&problem, reads, Restriction::default());
+                assert_eq!(runs, order);
+            }
             scan_on(&problem, reads).unwrap();
         }
     }

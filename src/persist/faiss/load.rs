@@ -8,11 +8,9 @@ use crate::{
     backend::{IvfBackend, Run, label_dtype},
     error::{Error, Result},
     lists::InvertedLists,
-    params::Storage,
-    persist::source::Source,
+    persist::{element::Element, source::Source},
 };
 use burn::tensor::DType;
-use half::{bf16, f16};
 use rayon::prelude::*;
 use std::io::Read;
 
@@ -21,24 +19,6 @@ const PIECE_BYTES: usize = 4 << 20;
 
 /// Values that one thread looks at.
 const FINITE_STEP: usize = 1 << 16;
-
-/// How a component is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
-    F32,
-    F16,
-    Bf16,
-}
-
-impl Code {
-    /// Bytes of a component.
-    pub fn size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
-}
 
 /// Where the ids of rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +35,7 @@ pub(super) enum Ids {
 #[derive(Debug)]
 pub(super) struct Load<E: IvfBackend> {
     d: usize,
-    code: Code,
+    code: Element,
     device: E::Device,
     lists: InvertedLists<E>,
     /// Rows of a piece.
@@ -77,7 +57,7 @@ impl<E: IvfBackend> Load<E> {
     pub fn new<R: Read>(
         source: &Source<R>,
         d: usize,
-        code: Code,
+        code: Element,
         sizes: &[usize],
         residual: bool,
         device: &E::Device,
@@ -88,12 +68,8 @@ impl<E: IvfBackend> Load<E> {
             return Err(Error::TooLarge { rows, limit });
         }
         // A sum with a centroid needs all 32 bits again.
-        let stored = match code {
-            Code::F16 if !residual => Storage::F16,
-            Code::Bf16 if !residual => Storage::Bf16,
-            _ => Storage::Auto,
-        };
-        let storage = E::capabilities(device).storage(stored);
+        let stored = if residual { Element::F32 } else { code };
+        let storage = E::capabilities(device).storage(stored.storage());
         Ok(Self {
             d,
             code,
@@ -143,7 +119,7 @@ impl<E: IvfBackend> Load<E> {
         ids: Ids,
         centroid: Option<&[f32]>,
     ) -> Result<()> {
-        let row_bytes = (self.d * self.code.size()) as u64;
+        let row_bytes = (self.d * self.code.bytes()) as u64;
         let count_bytes = if ids == Ids::AfterCount { 8 } else { 0 };
         for start in (0..n).step_by(self.piece) {
             let end = n.min(start + self.piece);
@@ -207,16 +183,12 @@ impl<E: IvfBackend> Load<E> {
             .checked_mul(self.d)
             .ok_or_else(|| source.malformed(format!("{n} vectors of d = {}", self.d)))?;
         let start = self.rows.len();
-        if self.code == Code::F32 {
-            source.append("vectors", values, &mut self.rows)?;
-        } else {
+        if let Some(widen) = self.code.widen() {
             self.raw.clear();
             source.append("vectors", values, &mut self.raw)?;
-            self.rows
-                .extend(self.raw.iter().map(|&bits| match self.code {
-                    Code::Bf16 => bf16::from_bits(bits).to_f32(),
-                    _ => f16::from_bits(bits).to_f32(),
-                }));
+            widen(&self.raw, &mut self.rows);
+        } else {
+            source.append("vectors", values, &mut self.rows)?;
         }
         if let Some(centroid) = centroid {
             for row in self.rows[start..].chunks_exact_mut(self.d) {

@@ -2,7 +2,7 @@
 
 use super::{
     header::{Header, is_flat, read_fourcc, skip_direct_map},
-    load::{Code, Ids, Load},
+    load::{Ids, Load},
     names::{
         FULL, FourCc, ID_MAP, ID_MAP_2, IVF_FLAT, IVF_SQ, IVF_SQ_OLD, LISTS, NO_LISTS, SPARSE,
     },
@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     lists::InvertedLists,
     metric::Metric,
-    persist::source::Source,
+    persist::{element::Element, source::Source},
 };
 use std::io::Read;
 
@@ -80,7 +80,7 @@ fn flat_rows<E: IvfBackend, R: Read>(
     let Header {
         d, ntotal, metric, ..
     } = header;
-    let mut load = Load::<E>::new(source, d, Code::F32, &[ntotal], false, device)?;
+    let mut load = Load::<E>::new(source, d, Element::F32, &[ntotal], false, device)?;
     load.list(source, 0, ntotal, ids, None)?;
     Ok(FlatParts {
         d,
@@ -105,11 +105,11 @@ pub(crate) fn read_ivf<E: IvfBackend, R: Read>(
     }
     let (header, nlist, nprobe, centroids) = ivf_header(source)?;
     let (code, residual) = if letters == IVF_FLAT {
-        (Code::F32, false)
+        (Element::F32, false)
     } else {
         scalar_quantizer(source, letters, header.d)?
     };
-    let sizes = list_sizes(source, &header, nlist, header.d * code.size())?;
+    let sizes = list_sizes(source, &header, nlist, header.d * code.bytes())?;
     let rows = sizes
         .iter()
         .fold(0, |sum: usize, (_, n)| sum.saturating_add(*n));
@@ -117,7 +117,7 @@ pub(crate) fn read_ivf<E: IvfBackend, R: Read>(
         let ntotal = header.ntotal;
         return Err(source.malformed(format!("{rows} vectors in lists, but ntotal = {ntotal}")));
     }
-    source.expect("vectors", rows as u64, (header.d * code.size() + 8) as u64)?;
+    source.expect("vectors", rows as u64, (header.d * code.bytes() + 8) as u64)?;
     let parts = |trained| IvfParts {
         d: header.d,
         metric: header.metric,
@@ -224,7 +224,7 @@ fn scalar_quantizer<R: Read>(
     source: &mut Source<R>,
     letters: FourCc,
     d: usize,
-) -> Result<(Code, bool)> {
+) -> Result<(Element, bool)> {
     let kind: i32 = source.number("the scalar quantizer")?;
     // How ranges were found, which these codes have not.
     let (_, _): (i32, f32) = (
@@ -244,8 +244,8 @@ fn scalar_quantizer<R: Read>(
         source.number("by_residual")?
     };
     let code = match kind {
-        4 => Code::F16,
-        7 => Code::Bf16,
+        4 => Element::F16,
+        7 => Element::Bf16,
         _ => {
             let name = usize::try_from(kind).ok().and_then(|k| QUANTIZERS.get(k));
             let name = name.map_or_else(|| kind.to_string(), |name| (*name).to_owned());
@@ -255,7 +255,7 @@ fn scalar_quantizer<R: Read>(
             ));
         }
     };
-    let expected = (d * code.size()) as u64;
+    let expected = (d * code.bytes()) as u64;
     if own_d != d as u64 || size != expected || again != expected || residual > 1_u8 {
         return Err(source.malformed(format!(
             "a scalar quantizer of d = {own_d}, code sizes {size} and {again}, by_residual = \

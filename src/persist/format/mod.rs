@@ -1,7 +1,6 @@
 //! Our own format: which version a file has, and its reader. `docs/format.md` gives every byte.
 
 mod container;
-mod element;
 mod pipeline;
 mod v1;
 

@@ -1,14 +1,12 @@
 //! Moving vectors between a stream and lists: one chunk is read or written while the one before or
 //! after it is taken apart or gathered, which keeps two processors busy and memory at two chunks.
 
-use super::{
-    container::{Open, Reader, Writer, bytes_of},
-    element::Element,
-};
+use super::container::{Open, Reader, Writer, bytes_of};
 use crate::{
     backend::{IvfBackend, Run},
     error::Result,
     lists::InvertedLists,
+    persist::element::Element,
 };
 use std::{
     borrow::Cow,
@@ -97,11 +95,12 @@ pub(super) fn read_rows<R: Read>(
         let (read, stored) = both(
             host && !waiting.is_empty(),
             || {
-                if element == Element::F32 {
+                let Some(widen) = element.widen() else {
                     return reader.values(open, &mut fresh, rows(&runs) * d);
-                }
+                };
                 reader.values(open, &mut narrow, rows(&runs) * d)?;
-                element.widen(&narrow, &mut fresh);
+                fresh.clear();
+                widen(&narrow, &mut fresh);
                 Ok(())
             },
             || store(&held, &waiting),
@@ -149,8 +148,9 @@ pub(super) fn write_rows<W: Write, E: IvfBackend>(
     let mut gather = |runs: &[Run], piece: &mut Piece| -> Result<()> {
         piece.wide.resize(rows(runs) * d, 0.0);
         lists.copy_rows(runs, &mut piece.wide)?;
-        if element != Element::F32 {
-            element.narrow(&piece.wide, &mut piece.narrow);
+        if let Some(narrow) = element.narrow() {
+            piece.narrow.clear();
+            narrow(&piece.wide, &mut piece.narrow);
         }
         hash.update(&piece.bytes(element));
         Ok(())

@@ -2,7 +2,6 @@
 
 use super::{
     container::{Reader, Tag, Writer, bytes_of, u32_at, u64_at},
-    element::Element,
     pipeline::{chunk_rows, cut, read_rows, rows, write_rows},
 };
 use crate::{
@@ -10,7 +9,7 @@ use crate::{
     error::{Error, Result},
     lists::InvertedLists,
     metric::Metric,
-    persist::{Kind, Loaded, Saved, Settings, corrupt, mapped::Located},
+    persist::{Kind, Loaded, Saved, Settings, corrupt, element::Element, mapped::Located},
 };
 use burn::tensor::DType;
 use std::{

@@ -193,7 +193,7 @@ fn compare<F: Float, N: Size>(
     let group = UNIT_POS / comptime!(print.compare.lanes);
     let mut step = task.from;
     while step < task.to {
-        hear(state, names, queues, args, print);
+        share(state, names, queues, args, false, print);
         let mut starts = Array::<usize>::new(print.block.rows);
         let mut ords = Array::<u32>::new(print.block.rows);
         #[unroll]
@@ -214,26 +214,6 @@ fn compare<F: Float, N: Size>(
         }
         step += comptime!(print.block.rows as u32) * groups;
     }
-}
-
-/// Hears of the k-th best keys that other cubes have found. All units call it.
-#[cube]
-fn hear(
-    state: &Array<Atomic<u32>>,
-    names: &SharedMemory<u32>,
-    queues: &mut Queues,
-    args: TileArgs,
-    #[comptime] print: Blueprint,
-) {
-    let q = UNIT_POS as usize;
-    if q < print.queues.queues {
-        let query = names[q];
-        if query != u32::MAX {
-            let known = state[(args.count + query) as usize].load();
-            queues.bound(q, known);
-        }
-    }
-    sync_cube();
 }
 
 /// The keys of this unit's pairs of a block, as bits; [`crate::device::NONE`] where there is no row.
@@ -296,26 +276,32 @@ fn offer(
         go = queues.any(refused, print.queues);
         if go {
             queues.sort(args.k, false, print.queues);
-            share(state, names, queues, args, print);
+            share(state, names, queues, args, true, print);
         }
     }
 }
 
-/// Tells other cubes the k-th best of every queue, and hears of theirs. All units call it.
+/// Hears of the k-th best keys that other cubes have found; tells them, if asked to, the k-th best of
+/// every queue. All units call it.
 #[cube]
 fn share(
     state: &Array<Atomic<u32>>,
     names: &SharedMemory<u32>,
     queues: &mut Queues,
     args: TileArgs,
+    #[comptime] tell: bool,
     #[comptime] print: Blueprint,
 ) {
     let q = UNIT_POS as usize;
     if q < print.queues.queues {
         let query = names[q];
         if query != u32::MAX {
-            let own = queues.kth(q, args.k, print.queues);
-            let known = state[(args.count + query) as usize].fetch_min(own);
+            let at = (args.count + query) as usize;
+            let known = if comptime!(tell) {
+                state[at].fetch_min(queues.kth(q, args.k, print.queues))
+            } else {
+                state[at].load()
+            };
             queues.bound(q, known);
         }
     }
@@ -340,7 +326,7 @@ fn append(
     }
     if queues.any(over, print.queues) {
         queues.sort(args.k, true, print.queues);
-        share(state, names, queues, args, print);
+        share(state, names, queues, args, true, print);
     }
     if q < tile {
         let query = names[q];

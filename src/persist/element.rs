@@ -1,4 +1,4 @@
-//! The type of stored components in a file.
+//! The type of stored components in a file, ours or faiss's.
 
 use crate::{
     error::{Error, Result},
@@ -8,11 +8,16 @@ use half::{bf16, f16};
 
 /// How components lie in a file; their values are those of the index, exactly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Element {
+pub(crate) enum Element {
     F32,
     F16,
     Bf16,
 }
+
+/// Appends components of 16 bits as numbers.
+pub(super) type Widen = fn(&[u16], &mut Vec<f32>);
+/// Appends numbers as the components of 16 bits that they are.
+pub(super) type Narrow = fn(&[f32], &mut Vec<u16>);
 
 impl Element {
     /// That of a storage.
@@ -24,7 +29,16 @@ impl Element {
         }
     }
 
-    /// Its number.
+    /// The storage that keeps it.
+    pub fn storage(self) -> Storage {
+        match self {
+            Self::F32 => Storage::Auto,
+            Self::F16 => Storage::F16,
+            Self::Bf16 => Storage::Bf16,
+        }
+    }
+
+    /// Its number in our own files.
     pub const fn code(self) -> u32 {
         match self {
             Self::F32 => 0,
@@ -52,24 +66,28 @@ impl Element {
         }
     }
 
-    /// Components of 16 bits as numbers.
-    pub fn widen(self, stored: &[u16], values: &mut Vec<f32>) {
-        values.clear();
+    /// How components of 16 bits become numbers; `None` where they are f32.
+    pub fn widen(self) -> Option<Widen> {
         match self {
-            Self::F16 => values.extend(stored.iter().map(|&x| f16::from_bits(x).to_f32())),
-            Self::Bf16 | Self::F32 => {
-                values.extend(stored.iter().map(|&x| bf16::from_bits(x).to_f32()));
+            Self::F32 => None,
+            Self::F16 => {
+                Some(|from, to| to.extend(from.iter().map(|&x| f16::from_bits(x).to_f32())))
+            }
+            Self::Bf16 => {
+                Some(|from, to| to.extend(from.iter().map(|&x| bf16::from_bits(x).to_f32())))
             }
         }
     }
 
-    /// Numbers as the components of 16 bits that they are.
-    pub fn narrow(self, values: &[f32], stored: &mut Vec<u16>) {
-        stored.clear();
+    /// The way back.
+    pub fn narrow(self) -> Option<Narrow> {
         match self {
-            Self::F16 => stored.extend(values.iter().map(|&x| f16::from_f32(x).to_bits())),
-            Self::Bf16 | Self::F32 => {
-                stored.extend(values.iter().map(|&x| bf16::from_f32(x).to_bits()));
+            Self::F32 => None,
+            Self::F16 => {
+                Some(|from, to| to.extend(from.iter().map(|&x| f16::from_f32(x).to_bits())))
+            }
+            Self::Bf16 => {
+                Some(|from, to| to.extend(from.iter().map(|&x| bf16::from_f32(x).to_bits())))
             }
         }
     }

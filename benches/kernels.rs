@@ -10,7 +10,7 @@
     missing_docs
 )]
 
-use burn_ivf_kernels::list_scan::{self, List, ListIds, Order, Problem};
+use burn_ivf_kernels::list_scan::{self, List, ListIds, Order, Problem, WORKSPACE};
 use burn_ivf_kernels::order::Slot;
 use burn_ivf_kernels::rows::{Layout, Rows};
 use burn_ivf_kernels::select_k::{self, Best};
@@ -196,6 +196,7 @@ fn scan(c: &mut Criterion) {
             k: size.k,
             lists: &views,
             queries: &lists.queries,
+            workspace: WORKSPACE,
         };
         let pairs = size.nq * size.nprobe * size.rows_per_list;
         group.throughput(Throughput::Elements(pairs as u64));
@@ -243,6 +244,7 @@ fn rerank(c: &mut Criterion) {
         k: size.k,
         lists: &views,
         queries: &lists.queries,
+        workspace: WORKSPACE,
     };
     // Two rows of every probed list: distinct candidates, of which the k best are asked for.
     let slots = |list: &u32| [0, 100].map(|slot| Slot { list: *list, slot });

@@ -62,9 +62,10 @@ fn time(mut search: impl FnMut() -> Vec<i64>) -> (f64, Vec<i64>) {
     (seconds[3], ids)
 }
 
-fn row(name: &str, seconds: f64, beside: f64, recall: f64) {
+fn row(name: &str, seconds: f64, beside: f64, recall: Option<f64>) {
+    let recall = recall.map_or_else(|| "-".to_owned(), |recall| format!("{recall:.4}"));
     println!(
-        "| {name} | {:.2} ms | {:.2} | {recall:.4} |",
+        "| {name} | {:.2} ms | {:.2} | {recall} |",
         seconds * 1e3,
         seconds / beside
     );
@@ -139,20 +140,20 @@ fn filters(folder: &Path) {
             .1
     };
     let (plain, _) = time(|| search(&all));
-    row("no selector", plain, plain, f64::NAN);
+    row("no selector", plain, plain, None);
     let own = all.clone().with_query_selectors(selectors, of);
     let (seconds, ids) = time(|| search(&own));
     row(
         "a label per query (median 2.6 %)",
         seconds,
         plain,
-        recall_at_k(&ids, &truth, 10, width, 10),
+        Some(recall_at_k(&ids, &truth, 10, width, 10)),
     );
     for keep in [1, 2, 10, 50, 90, 100] {
         let shared = IdSelector::batch((0..50_000).filter(|id| id * 37 % 100 < keep));
         let params = all.clone().with_selector(shared);
         let (seconds, _) = time(|| search(&params));
-        row(&format!("one selector, {keep} %"), seconds, plain, f64::NAN);
+        row(&format!("one selector, {keep} %"), seconds, plain, None);
     }
 }
 

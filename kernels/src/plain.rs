@@ -233,7 +233,7 @@ impl WithSimd for Compare<'_, '_> {
 mod tests {
     use super::*;
     use crate::{
-        list_scan::{self, List, ListIds, Order, Problem},
+        list_scan::{self, List, ListIds, Order, Problem, WORKSPACE},
         rows::{Layout, Rows},
     };
 
@@ -295,6 +295,7 @@ mod tests {
                     k,
                     lists: &views,
                     queries: &queries,
+                    workspace: WORKSPACE,
                 };
                 let isa = Isa::detect();
                 let expected =

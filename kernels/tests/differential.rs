@@ -19,7 +19,7 @@
 use burn_ivf_kernels::{
     Metric,
     distance::LANES,
-    list_scan::{Best, List, ListIds, Order, Problem, SKIP, rerank, scan},
+    list_scan::{Best, List, ListIds, Order, Problem, SKIP, WORKSPACE, rerank, scan},
     order::Slot,
     rows::{Layout, Rows},
     simd::Isa,
@@ -1048,6 +1048,7 @@ fn check(case: &Case) -> Result<(), String> {
         k,
         lists: &lists,
         queries: &case.queries,
+        workspace: WORKSPACE,
     };
 
     let most_hits = (0..case.shape.nq).map(|i| case.probed_rows(i)).max();

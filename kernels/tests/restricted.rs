@@ -6,7 +6,7 @@ use burn_ivf_kernels::{
     Metric,
     distance::reference,
     list_scan::{
-        List, ListIds, Order, Problem, SKIP, rerank,
+        List, ListIds, Order, Problem, SKIP, WORKSPACE, rerank,
         restrict::{ListOrder, Masks, ReadingOrder, Restriction},
         scan, scan_restricted, within,
     },
@@ -30,6 +30,7 @@ struct Case {
     caps: Option<Vec<u32>>,
     order: Option<ReadingOrder>,
     masks: Option<Masks>,
+    workspace: usize,
 }
 
 impl Case {
@@ -130,6 +131,7 @@ impl Case {
             caps,
             order,
             masks,
+            workspace: [1, 1 << 16, WORKSPACE][rng.random_range(0..3)],
         }
     }
 
@@ -147,6 +149,7 @@ impl Case {
             k: self.k,
             lists,
             queries: &self.queries,
+            workspace: self.workspace,
         }
     }
 
@@ -192,42 +195,90 @@ fn seeds() -> core::ops::Range<u64> {
     first..first + cases
 }
 
+/// Scans in every way give the bits of a rerank of what is left.
+fn assert_like_rerank(case: &Case, name: &str) {
+    let lists = case.lists();
+    let problem = case.problem(&lists);
+    let nq = problem.nq();
+    let left: Vec<Vec<Slot>> = (0..nq).map(|q| case.left(q)).collect();
+    let width = left.iter().map(Vec::len).max().unwrap();
+    let mut table = vec![Slot::NONE; nq * width];
+    for (row, left) in table.chunks_exact_mut(width.max(1)).zip(&left) {
+        row[..left.len()].copy_from_slice(left);
+    }
+    let expected = rerank(&problem, &table, width, Isa::detect()).unwrap();
+    for order in Order::ALL {
+        for isa in Isa::available() {
+            let restriction = case.restriction();
+            let (probes, nprobe) = (&case.probes, case.nprobe);
+            let found = scan_restricted(&problem, probes, nprobe, order, isa, restriction);
+            let found = found.unwrap();
+            let name = format!("{name}, {}, {}", order.name(), isa.name());
+            assert_eq!(found.labels, expected.labels, "{name}");
+            assert_eq!(found.distances, expected.distances, "{name}");
+            let searched = |&q: &usize| {
+                problem.queries[q * case.d..][..case.d]
+                    .iter()
+                    .all(|v| v.is_finite())
+            };
+            let rows: usize = (0..nq).filter(searched).map(|q| left[q].len()).sum();
+            assert_eq!(found.rows_scanned, rows as u64, "{name}");
+            if restriction.is_none() {
+                let plain = scan(&problem, probes, nprobe, order, isa).unwrap();
+                assert_eq!(plain.labels, found.labels, "{name}");
+            }
+        }
+    }
+}
+
 #[test]
 fn restricted_scans_equal_a_rerank_of_what_is_left() {
     for seed in seeds() {
-        let case = Case::random(seed);
-        let lists = case.lists();
-        let problem = case.problem(&lists);
-        let nq = problem.nq();
-        let left: Vec<Vec<Slot>> = (0..nq).map(|q| case.left(q)).collect();
-        let width = left.iter().map(Vec::len).max().unwrap();
-        let mut table = vec![Slot::NONE; nq * width];
-        for (row, left) in table.chunks_exact_mut(width.max(1)).zip(&left) {
-            row[..left.len()].copy_from_slice(left);
+        assert_like_rerank(&Case::random(seed), &format!("seed {seed}"));
+    }
+}
+
+/// So far from the origin no filter tells one row from another: queries give it up on the way.
+#[test]
+fn many_queries_without_a_filter_share_what_is_left() {
+    let rng = &mut ChaCha8Rng::seed_from_u64(7);
+    let (d, n, nq) = (96, 4000, 64);
+    for layout in Layout::ALL {
+        let mut far = |n: usize| -> Vec<f32> {
+            let values = (0..n * d).map(|_| 1000.0 + rng.random_range(-1.0_f32..1.0));
+            values.collect()
+        };
+        let mut rows = Vec::new();
+        for _ in 0..2 {
+            let mut list = Rows::new(d, layout);
+            list.extend(&far(n));
+            rows.push(list);
         }
-        let expected = rerank(&problem, &table, width, Isa::detect()).unwrap();
-        for order in Order::ALL {
-            for isa in Isa::available() {
-                let restriction = case.restriction();
-                let (probes, nprobe) = (&case.probes, case.nprobe);
-                let found = scan_restricted(&problem, probes, nprobe, order, isa, restriction);
-                let found = found.unwrap();
-                let name = format!("seed {seed}, {}, {}", order.name(), isa.name());
-                assert_eq!(found.labels, expected.labels, "{name}");
-                assert_eq!(found.distances, expected.distances, "{name}");
-                let searched = |&q: &usize| {
-                    problem.queries[q * case.d..][..case.d]
-                        .iter()
-                        .all(|v| v.is_finite())
-                };
-                let rows: usize = (0..nq).filter(searched).map(|q| left[q].len()).sum();
-                assert_eq!(found.rows_scanned, rows as u64, "{name}");
-                if restriction.is_none() {
-                    let plain = scan(&problem, probes, nprobe, order, isa).unwrap();
-                    assert_eq!(plain.labels, found.labels, "{name}");
-                }
-            }
+        let queries = far(nq);
+        let words = n.div_ceil(32);
+        let mut mask = vec![0_u32; 2 * words];
+        for at in (0..2).flat_map(|l| (0..n).map(move |s| 32 * l * words + s)) {
+            mask[at / 32] |= u32::from(rng.random_bool(0.5)) << (at % 32);
         }
+        let case = Case {
+            d,
+            k: 10,
+            nprobe: 2,
+            metric: Metric::L2,
+            rows,
+            ids: vec![(0..n as i64).collect(), (n as i64..2 * n as i64).collect()],
+            queries,
+            probes: [0, 1].repeat(nq),
+            caps: None,
+            order: None,
+            masks: Some(Masks {
+                masks: vec![mask],
+                starts: vec![0, words, 2 * words],
+                of: Vec::new(),
+            }),
+            workspace: WORKSPACE,
+        };
+        assert_like_rerank(&case, layout.name());
     }
 }
 

@@ -349,6 +349,7 @@ where
             k: scan.k,
             lists: &lists,
             queries,
+            workspace: scan.workspace,
         })
     })?)
 }

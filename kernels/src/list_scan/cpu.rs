@@ -44,6 +44,12 @@ const LEAST_QUERIES: usize = 256;
 const LEAST_BYTES: usize = 4 << 20;
 /// Component pairs below which waking a second thread costs more than it saves.
 const SERIAL_WORK: usize = 1 << 21;
+/// Bytes of a component of a prepared query: f32 and bf16.
+const QUERY_BYTES: usize = 6;
+/// Bytes of a (query, list) pair while work is divided.
+const PAIR_BYTES: usize = 24;
+/// The same under a restriction, where a pair may be a set of its own.
+const RESTRICTED_PAIR_BYTES: usize = 256;
 /// Queries re-ranked by one thread before it takes the next.
 const FINISH: usize = 32;
 
@@ -143,7 +149,7 @@ pub fn scan_restricted(
         total.store(&mut best);
         return Ok(best);
     }
-    let cut = Blocks::new(problem, kept.k, threads);
+    let cut = Blocks::new(&job, kept.k, threads);
     let distances = best.distances.chunks_mut(cut.step * k);
     let places = distances
         .zip(best.labels.chunks_mut(cut.step * k))
@@ -167,12 +173,23 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub fn new(problem: &Problem<'_>, k: usize, threads: usize) -> Self {
+    /// For queries that keep `k` rows.
+    pub fn new(job: &Job<'_>, k: usize, threads: usize) -> Self {
+        let problem = job.problem;
         let nq = problem.nq();
         let bytes: usize = problem.lists.iter().map(|list| list.rows().bytes()).sum();
         let buffer = seeker::capacity(k) * (size_of::<f32>() + size_of::<Slot>());
         let limit = (BUFFER_BYTES / threads / buffer)
             .max(LEAST_QUERIES.min(LEAST_BYTES / buffer))
+            .max(1);
+        let pairs = if job.restriction.is_none() {
+            PAIR_BYTES
+        } else {
+            RESTRICTED_PAIR_BYTES
+        };
+        let query = problem.d * QUERY_BYTES + threads * (size_of::<Seeker>() + buffer);
+        let limit = limit
+            .min(problem.workspace / (query + job.nprobe * pairs))
             .max(1);
         let side_by_side = threads > 1 && bytes <= CACHED_BYTES && nq >= 4 * threads;
         // Blocks beside each other, each on one thread, or one after the other, each on all.
@@ -341,9 +358,7 @@ impl<'a> Job<'a> {
             }
             worker.start(n);
             while let Some(now) = piece {
-                let members = &work.members[now.members.clone()];
-                let allowed = work.allowed.get(now.members.clone()).unwrap_or_default();
-                worker.scan(now, members, allowed);
+                worker.scan(now, work);
                 piece = take();
             }
             lock(&found).push((worker.seekers, worker.reranked));

@@ -33,6 +33,7 @@ pub mod reference;
 mod rerank;
 pub mod restrict;
 mod seeker;
+mod sets;
 #[cfg(target_arch = "x86_64")]
 mod shift;
 mod table;
@@ -164,7 +165,13 @@ pub struct Problem<'a> {
     pub lists: &'a [List<'a>],
     /// Queries, row-major `[nq, d]`.
     pub queries: &'a [f32],
+    /// Bytes that a scan may take beside the lists, the queries, the probes and the answer; it goes on
+    /// with one query at a time where they do not suffice for two.
+    pub workspace: usize,
 }
+
+/// A workspace in which a scan cuts its queries as is best for its speed.
+pub const WORKSPACE: usize = 256 << 20;
 
 impl<'a> Problem<'a> {
     /// Number of queries.

@@ -70,7 +70,7 @@ pub fn within(
             within: Some(limit),
         };
         let threads = rayon::current_num_threads();
-        let step = Blocks::new(problem, WAITING, threads).step;
+        let step = Blocks::new(&job, WAITING, threads).step;
         for first in (0..nq).step_by(step) {
             let n = step.min(nq - first);
             let (block, work, read) = job.prepare(first, n, threads);

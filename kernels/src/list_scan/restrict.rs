@@ -64,7 +64,21 @@ impl<'a> Restriction<'a> {
     /// What is left of list `list`, of `len` rows, for query `query` that reads it as its probe
     /// `pair` (counted over all queries: `query * nprobe + rank`).
     pub fn of(&self, query: usize, pair: usize, list: usize, len: usize) -> Allowed<'a> {
-        let cap = self.caps.map_or(len, |caps| (caps[pair] as usize).min(len));
+        self.left(query, self.cap(pair, len), list, len)
+    }
+
+    /// Rows that the cap of a probe `pair` lets pass, of a list of `len`.
+    pub(super) fn cap(&self, pair: usize, len: usize) -> usize {
+        self.caps.map_or(len, |caps| (caps[pair] as usize).min(len))
+    }
+
+    /// The mask that a query goes by.
+    pub(super) fn mask(&self, query: usize) -> u32 {
+        self.masks.map_or(0, |masks| masks.of(query))
+    }
+
+    /// [`of`](Self::of) where the cap is known.
+    pub(super) fn left(&self, query: usize, cap: usize, list: usize, len: usize) -> Allowed<'a> {
         Allowed {
             len,
             cap,
@@ -120,9 +134,14 @@ pub struct Masks {
 }
 
 impl Masks {
+    /// The mask that a query goes by.
+    fn of(&self, query: usize) -> u32 {
+        self.of.get(query).copied().unwrap_or(0)
+    }
+
     /// The bits of list `list` for a query.
     pub fn list(&self, query: usize, list: usize) -> &[u32] {
-        let mask = self.of.get(query).map_or(0, |&mask| mask as usize);
+        let mask = self.of(query) as usize;
         &self.masks[mask][self.starts[list]..self.starts[list + 1]]
     }
 }

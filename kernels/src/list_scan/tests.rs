@@ -126,7 +126,7 @@ proptest! {
     #[test]
     fn scan_agrees_with_f64_and_with_itself(case in case()) {
         let lists = case.lists();
-        let problem = Problem { metric: case.metric, d: case.d, k: case.k, lists: &lists, queries: &case.queries };
+        let problem = Problem { metric: case.metric, d: case.d, k: case.k, lists: &lists, queries: &case.queries, workspace: WORKSPACE, };
         let (expected, wide) = reference::scan(&problem, &case.probes, case.nprobe);
         let first = scan(&problem, &case.probes, case.nprobe, Isa::portable()).unwrap();
         for isa in Isa::available() {
@@ -152,7 +152,7 @@ proptest! {
     #[test]
     fn rerank_has_the_bits_of_scan(case in case()) {
         let lists = case.lists();
-        let problem = Problem { metric: case.metric, d: case.d, k: case.k, lists: &lists, queries: &case.queries };
+        let problem = Problem { metric: case.metric, d: case.d, k: case.k, lists: &lists, queries: &case.queries, workspace: WORKSPACE, };
         let total: usize = lists.iter().map(List::len).sum();
         let all: Vec<Slot> = lists.iter().enumerate()
             .flat_map(|(l, list)| (0..list.len()).map(move |s| Slot { list: l as u32, slot: s as u32 }))
@@ -194,6 +194,7 @@ fn threads_and_splits_do_not_matter() {
             k: 10,
             lists: &lists,
             queries: &queries,
+            workspace: WORKSPACE,
         };
         let probes = vec![0; nq];
         let found: Vec<Best> = [1, 2, 5]
@@ -231,6 +232,7 @@ fn all_rows_tie_and_memory_stays_bounded() {
             k: 7,
             lists: &lists,
             queries: &queries,
+            workspace: WORKSPACE,
         };
         let found = scan(&problem, &[0; 30], 1, Isa::detect()).unwrap();
         for labels in found.labels.chunks(7) {
@@ -255,6 +257,7 @@ fn values_at_the_top_of_the_range() {
                     k,
                     lists: &lists,
                     queries,
+                    workspace: WORKSPACE,
                 },
                 &[0],
                 1,
@@ -298,6 +301,7 @@ fn queries_that_are_not_finite_get_padding() {
         k: 2,
         lists: &lists,
         queries: &queries,
+        workspace: WORKSPACE,
     };
     let found = scan(&problem, &[0; 4], 1, Isa::detect()).unwrap();
     assert_eq!(found.labels[..2], found.labels[4..6]);
@@ -318,6 +322,7 @@ fn bad_input_is_an_error() {
         k: 1,
         lists: &lists,
         queries,
+        workspace: WORKSPACE,
     };
     assert!(scan(&problem(&[0.0; 4]), &[0], 1, isa).is_err());
     assert!(scan(&problem(&[0.0; 3]), &[0, 0], 1, isa).is_err());
@@ -349,6 +354,7 @@ fn share_of_bound(metric: Metric, rows: &Rows, query: &[f32], isa: Isa) -> f64 {
         k: 1,
         lists: &lists,
         queries: query,
+        workspace: WORKSPACE,
     };
     let queries = queries::Queries::new(&problem, 0..1, &[rows.extent()], isa, 1);
     let block = seeker::Block::new(&problem, queries, 1, isa);
@@ -496,6 +502,7 @@ fn buffers_follow_rows_not_k() {
         k,
         lists: &lists,
         queries: &queries,
+        workspace: WORKSPACE,
     };
     let probes: Vec<u32> = (0..40).flat_map(|_| [0, SKIP]).collect();
     let all = scan(&small(700), &probes, 2, Isa::detect()).unwrap();
@@ -534,6 +541,7 @@ fn more_queries_than_a_block_or_65535() {
         k: 4,
         lists: &lists,
         queries,
+        workspace: WORKSPACE,
     };
     let probes: Vec<u32> = (0..nq as u32).flat_map(|i| [i % 2, SKIP]).collect();
     let all = scan(&problem(&queries), &probes, 2, Isa::detect()).unwrap();

@@ -4,67 +4,58 @@ use super::{
     Order, SKIP,
     cpu::{Counts, Job},
     queries::Queries,
-    restrict::Allowed,
+    sets::Set,
     worker::{How, Piece},
 };
 use crate::rows::PANEL;
-use rayon::prelude::*;
+use core::ops::Range;
 
 /// Pieces per worker, so that none waits long for the last.
 const PIECES: u64 = 16;
+
+/// What a piece may cost, of all the work there is, so that `workers` end at about the same time.
+pub(super) fn share_of(cost: u64, workers: usize) -> u64 {
+    if workers > 1 {
+        cost.div_ceil(workers as u64 * PIECES).max(1)
+    } else {
+        u64::MAX
+    }
+}
+
+/// `panels` cut into runs of about `share`, where one costs `cost`.
+pub(super) fn runs(panels: usize, cost: u64, share: u64) -> impl Iterator<Item = Range<usize>> {
+    let step = share.div_ceil(cost.max(1)).clamp(1, panels.max(1) as u64) as usize;
+    let runs = (0..panels).step_by(step);
+    runs.map(move |first| first..(first + step).min(panels))
+}
 
 /// A block's work: pieces of lists, and the queries that read each.
 pub(super) struct Work<'a> {
     pub pieces: Vec<Piece>,
     pub members: Vec<u32>,
-    /// What every member may be compared with; empty without a restriction.
-    pub allowed: Vec<Allowed<'a>>,
+    /// Members that may be compared with the same rows; none without a restriction.
+    pub sets: Vec<Set<'a>>,
 }
-
-/// A (query, list) pair under a restriction.
-struct Pair<'a> {
-    list: u32,
-    /// Its place in the block.
-    query: u32,
-    allowed: Allowed<'a>,
-    /// Rows left to compare.
-    rows: usize,
-    /// Panels that tiles read to see them all.
-    panels: usize,
-    how: How,
-}
-
-impl Pair<'_> {
-    /// In rows read by a tile.
-    fn cost(&self, order: Order) -> u64 {
-        match self.how {
-            How::Named => self.rows as u64 * named_cost(order),
-            How::All | How::Checked => (self.panels * PANEL) as u64,
-        }
-    }
-}
-
-/// What comparing one row exactly costs, in rows that a tile reads on the way.
-fn named_cost(order: Order) -> u64 {
-    match order {
-        Order::ListMajor => 16,
-        Order::QueryMajor => 4,
-    }
-}
-
-/// Panels at a time of a list whose members drop out on the way.
-const CHECKED_PANELS: usize = 64;
 
 impl<'a> Job<'a> {
     /// Who reads what, in the order asked for.
     pub fn work(&self, probes: &[u32], queries: &Queries, workers: usize) -> (Work<'a>, Counts) {
         let lists = self.problem.lists;
         let (starts, members) = match self.order {
-            Order::ListMajor => self.by_list(probes, queries, |list, query, _| (list, query)),
-            Order::QueryMajor => (Vec::new(), self.in_turn(probes, queries)),
+            Order::ListMajor => {
+                let turn: Vec<u32> = (0..(probes.len() / self.nprobe) as u32).collect();
+                self.by_list(probes, queries, &turn, |list, query, _| (list, query))
+            }
+            Order::QueryMajor => {
+                let pairs = self.in_turn(probes, queries);
+                (
+                    Vec::new(),
+                    pairs.map(|(list, query, _)| (list, query)).collect(),
+                )
+            }
         };
         // One group for every list, or for every (rank, query).
-        let groups: Vec<(u32, core::ops::Range<usize>)> = match self.order {
+        let groups: Vec<(u32, Range<usize>)> = match self.order {
             Order::ListMajor => (0..lists.len())
                 .map(|l| (l as u32, starts[l]..starts[l + 1]))
                 .filter(|(_, members)| !members.is_empty())
@@ -81,196 +72,45 @@ impl<'a> Job<'a> {
             counts.rows += rows * members;
             counts.lists += if rows > 0 { members } else { 0 };
         }
-        let share = if workers > 1 {
-            counts.rows.div_ceil(workers as u64 * PIECES).max(1)
-        } else {
-            u64::MAX
-        };
+        let share = share_of(counts.rows, workers);
         let mut pieces = Vec::with_capacity(groups.len());
         for (list, members) in groups {
             let panels = lists[list as usize].rows().panels();
-            let cost = (members.len() * PANEL) as u64;
-            let step = share.div_ceil(cost).clamp(1, panels.max(1) as u64) as usize;
-            for first in (0..panels).step_by(step) {
+            for panels in runs(panels, (members.len() * PANEL) as u64, share) {
                 pieces.push(Piece {
                     list,
-                    panels: first..(first + step).min(panels),
+                    panels,
                     members: members.clone(),
+                    sets: 0..0,
                     how: How::All,
-                });
-            }
-        }
-        let members = members.into_iter().map(|(_, query)| query).collect();
-        let allowed = Vec::new();
-        (
-            Work {
-                pieces,
-                members,
-                allowed,
-            },
-            counts,
-        )
-    }
-
-    /// [`work`](Self::work) where a restriction leaves some rows out: of every (query, list) pair
-    /// it is known how many are left, and so which way is the cheapest.
-    pub fn restricted_work(
-        &self,
-        first: usize,
-        probes: &[u32],
-        queries: &Queries,
-        workers: usize,
-    ) -> (Work<'a>, Counts) {
-        let mut pairs = self.pairs(first, probes, queries, workers);
-        if self.order == Order::ListMajor {
-            // Lists whose rows are checked lose members on the way: the far-reaching first.
-            for members in pairs.chunk_by_mut(|a, b| a.list == b.list) {
-                members.sort_by_key(|p| (p.how, core::cmp::Reverse(p.panels)));
-            }
-        }
-        let mut counts = Counts::default();
-        for pair in &pairs {
-            counts.rows += pair.rows as u64;
-            counts.lists += 1;
-        }
-        let cost: u64 = pairs.iter().map(|p| p.cost(self.order)).sum();
-        let share = if workers > 1 {
-            cost.div_ceil(workers as u64 * PIECES).max(1)
-        } else {
-            u64::MAX
-        };
-        let mut pieces = Vec::new();
-        let mut at = 0;
-        let same = |a: &Pair<'_>, b: &Pair<'_>| {
-            self.order == Order::ListMajor && (a.list, a.how) == (b.list, b.how)
-        };
-        for group in pairs.chunk_by(same) {
-            let members = at..at + group.len();
-            at = members.end;
-            let (list, how) = (group[0].list, group[0].how);
-            if how == How::Named {
-                let mut from = members.start;
-                let mut sum = 0;
-                for (i, pair) in members.clone().zip(group) {
-                    sum += pair.cost(self.order);
-                    if sum >= share || i + 1 == members.end {
-                        pieces.push(Piece {
-                            list,
-                            panels: 0..0,
-                            members: from..i + 1,
-                            how,
-                        });
-                        (from, sum) = (i + 1, 0);
-                    }
-                }
-                continue;
-            }
-            let panels = group[0].panels;
-            let cost = (members.len() * PANEL) as u64;
-            let step = share.div_ceil(cost).clamp(1, panels.max(1) as u64) as usize;
-            // Short enough that few members drop out within a piece.
-            let step = if how == How::Checked {
-                step.min(CHECKED_PANELS)
-            } else {
-                step
-            };
-            for first in (0..panels).step_by(step) {
-                let reach = group.partition_point(|p| p.panels > first);
-                pieces.push(Piece {
-                    list,
-                    panels: first..(first + step).min(panels),
-                    members: members.start..members.start + reach,
-                    how,
                 });
             }
         }
         let work = Work {
             pieces,
-            members: pairs.iter().map(|p| p.query).collect(),
-            allowed: pairs.iter().map(|p| p.allowed).collect(),
+            members: members.into_iter().map(|(_, query)| query).collect(),
+            sets: Vec::new(),
         };
         (work, counts)
     }
 
-    /// The (query, list) pairs that leave rows to compare: list after list, or all first lists of the
-    /// queries, then all second ones.
-    fn pairs(
-        &self,
-        first: usize,
-        probes: &[u32],
-        queries: &Queries,
-        workers: usize,
-    ) -> Vec<Pair<'a>> {
-        let lists = self.problem.lists;
-        let n = probes.len() / self.nprobe;
-        let pair = |i: usize, rank: usize| {
-            let list = probes[i * self.nprobe + rank];
-            if list == SKIP || !queries.facts(i).searchable {
-                return None;
-            }
-            let len = lists[list as usize].len();
-            let (query, probe) = (first + i, (first + i) * self.nprobe + rank);
-            let allowed = self.restriction.of(query, probe, list as usize, len);
-            let rows = allowed.count();
-            let reach = if allowed.in_place() {
-                allowed.cap()
-            } else {
-                len
-            };
-            let panels = reach.div_ceil(PANEL);
-            let how = if rows == len {
-                How::All
-            } else if rows as u64 * named_cost(self.order) < (panels * PANEL) as u64 {
-                How::Named
-            } else {
-                How::Checked
-            };
-            (rows > 0).then_some(Pair {
-                list,
-                query: i as u32,
-                allowed,
-                rows,
-                panels,
-                how,
-            })
-        };
-        match self.order {
-            Order::ListMajor => {
-                let (_, pairs) = self.by_list(probes, queries, |_, query, rank| (query, rank));
-                let pair = |&(query, rank): &(u32, usize)| pair(query as usize, rank);
-                if workers > 1 {
-                    pairs
-                        .par_iter()
-                        .with_min_len(1024)
-                        .filter_map(pair)
-                        .collect()
-                } else {
-                    pairs.iter().filter_map(pair).collect()
-                }
-            }
-            Order::QueryMajor => (0..self.nprobe)
-                .flat_map(|rank| (0..n).map(move |i| (i, rank)))
-                .filter_map(|(i, rank)| pair(i, rank))
-                .collect(),
-        }
-    }
-
-    /// A block's probes in order of lists (histogram, running sum, scatter), then of queries, each as
-    /// `of` its list, query and rank: list `l` has those at `starts[l]..starts[l + 1]`.
-    fn by_list<T: Copy + Default>(
+    /// A block's probes in order of lists (histogram, running sum, scatter), then of queries as they
+    /// come in `turn`, each as `of` its list, query and rank: list `l` has those at
+    /// `starts[l]..starts[l + 1]`.
+    pub fn by_list<T: Copy + Default>(
         &self,
         probes: &[u32],
         queries: &Queries,
+        turn: &[u32],
         of: impl Fn(u32, u32, usize) -> T,
     ) -> (Vec<usize>, Vec<T>) {
         let lists = self.problem.lists.len();
         let named = || {
-            let of_query = (0..).zip(probes.chunks_exact(self.nprobe));
-            of_query
-                .filter(|&(i, _)| queries.facts(i as usize).searchable)
-                .flat_map(|(i, probes): (u32, _)| {
-                    let ranks = probes.iter().enumerate();
-                    let read = ranks.filter(|(_, list)| **list != SKIP);
+            turn.iter()
+                .filter(|&&i| queries.facts(i as usize).searchable)
+                .flat_map(|&i| {
+                    let probes = probes[i as usize * self.nprobe..].iter().take(self.nprobe);
+                    let read = probes.enumerate().filter(|(_, list)| **list != SKIP);
                     read.map(move |(rank, &list)| (list, i, rank))
                 })
         };
@@ -290,14 +130,18 @@ impl<'a> Job<'a> {
         (starts, members)
     }
 
-    /// Every query's lists, all first ones, then all second ones, and so on: near lists lower the
-    /// limits before far ones are read.
-    fn in_turn(&self, probes: &[u32], queries: &Queries) -> Vec<(u32, u32)> {
-        let n = probes.len() / self.nprobe;
-        (0..self.nprobe)
-            .flat_map(|rank| (0..n).map(move |i| (probes[i * self.nprobe + rank], i)))
-            .filter(|&(l, i)| l != SKIP && queries.facts(i).searchable)
-            .map(|(l, i)| (l, i as u32))
-            .collect()
+    /// Every query's lists, all first ones, then all second ones, and so on, with query and rank: near
+    /// lists lower the limits before far ones are read.
+    pub fn in_turn(
+        &self,
+        probes: &[u32],
+        queries: &Queries,
+    ) -> impl Iterator<Item = (u32, u32, usize)> {
+        let nprobe = self.nprobe;
+        let n = probes.len() / nprobe;
+        (0..nprobe)
+            .flat_map(move |rank| (0..n).map(move |i| (probes[i * nprobe + rank], i, rank)))
+            .filter(|&(list, i, _)| list != SKIP && queries.facts(i).searchable)
+            .map(|(list, i, rank)| (list, i as u32, rank))
     }
 }

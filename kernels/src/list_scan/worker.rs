@@ -3,7 +3,9 @@
 use super::{
     restrict::Allowed,
     seeker::{Block, Seeker},
+    sets::Set,
     tile::{self, EXACT_IP, EXACT_L2, FILTER_IP, FILTER_L2},
+    work::Work,
 };
 use crate::{
     Metric,
@@ -25,9 +27,12 @@ const STRIP_PANELS: usize = 32;
 #[derive(Debug, Clone)]
 pub(super) struct Piece {
     pub list: u32,
+    /// Panels of the list, or of what is gathered of it.
     pub panels: Range<usize>,
     /// Where its queries lie in the block's table of members.
     pub members: Range<usize>,
+    /// Their sets, in the block's table of sets.
+    pub sets: Range<usize>,
     pub how: How,
 }
 
@@ -40,6 +45,8 @@ pub(super) enum How {
     Checked,
     /// The few rows that the restriction leaves are compared one by one.
     Named,
+    /// The rows that the restriction leaves to many queries are copied side by side for tiles to read.
+    Gathered,
 }
 
 /// Queries that meet the same rows.
@@ -99,8 +106,10 @@ pub(super) struct Worker<'a> {
     unfiltered: Vec<u32>,
     /// What a checked piece leaves to each query; empty otherwise.
     allowed: Vec<Option<Allowed<'a>>>,
-    /// Rows of a named piece.
+    /// Rows of a named or gathered piece.
     named: Vec<Slot>,
+    /// Copies of them.
+    gathered: Option<Rows>,
 }
 
 /// Rows named at once.
@@ -112,6 +121,7 @@ impl<'a> Worker<'a> {
             block,
             allowed: Vec::new(),
             named: Vec::new(),
+            gathered: None,
             seekers: Vec::new(),
             reranked: 0,
             scratch: Scratch::new(),
@@ -125,22 +135,29 @@ impl<'a> Worker<'a> {
         self.seekers = (0..queries).map(|i| Seeker::new(self.block, i)).collect();
     }
 
-    /// Scans one piece for its `members`; `allowed` says what each of them may be compared with,
-    /// unless all of it.
-    pub fn scan(&mut self, piece: &Piece, members: &[u32], allowed: &[Allowed<'a>]) {
+    /// Scans one piece.
+    pub fn scan(&mut self, piece: &Piece, work: &Work<'a>) {
+        let members = &work.members[piece.members.clone()];
+        let sets = &work.sets[piece.sets.clone()];
+        let queries = |set: &Set<'a>| work.members[set.members.clone()].iter();
         match piece.how {
             How::All => self.tiles(piece, members),
             How::Checked => {
                 self.allowed.resize(self.seekers.len(), None);
-                for (&query, allowed) in members.iter().zip(allowed) {
-                    self.allowed[query as usize] = Some(*allowed);
+                for set in sets {
+                    queries(set).for_each(|&q| self.allowed[q as usize] = Some(set.allowed));
                 }
                 self.tiles(piece, members);
                 self.allowed.clear();
             }
             How::Named => {
-                for (&query, allowed) in members.iter().zip(allowed) {
-                    self.named(piece.list, query, allowed);
+                for set in sets {
+                    queries(set).for_each(|&q| self.named(piece.list, q, &set.allowed));
+                }
+            }
+            How::Gathered => {
+                for set in sets {
+                    self.gathered(piece, members, &set.allowed);
                 }
             }
         }
@@ -160,25 +177,69 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Copies the rows of the piece side by side, as many as stay in cache, for tiles to read.
+    fn gathered(&mut self, piece: &Piece, members: &[u32], allowed: &Allowed<'a>) {
+        let rows = self.block.problem.lists[piece.list as usize].rows();
+        let slots = allowed.slots().skip(piece.panels.start * PANEL);
+        let mut slots = slots.take(piece.panels.len() * PANEL);
+        let mut copies = match self.gathered.take() {
+            Some(copies) if copies.layout() == rows.layout() => copies,
+            _ => Rows::new(rows.d(), rows.layout()),
+        };
+        loop {
+            let exact = self.any_unfiltered(members);
+            let step = strip_panels(rows, exact, self.block.isa) * PANEL;
+            let list = piece.list;
+            self.named.clear();
+            let next = slots.by_ref().take(step);
+            self.named.extend(next.map(|slot| Slot { list, slot }));
+            if self.named.is_empty() {
+                break;
+            }
+            let next = self.named.iter().map(|at| at.slot as usize);
+            copies.gather(rows, next, exact);
+            let strip = Strip {
+                list,
+                rows: &copies,
+                panels: 0..copies.panels(),
+            };
+            self.split(members, |worker, queries, exact| {
+                worker.strip(&strip, queries, exact, true);
+            });
+        }
+        self.gathered = Some(copies);
+    }
+
+    fn any_unfiltered(&self, members: &[u32]) -> bool {
+        let mut members = members.iter();
+        members.any(|&q| self.seekers[q as usize].unfiltered)
+    }
+
     fn tiles(&mut self, piece: &Piece, members: &[u32]) {
-        let unfiltered = |&q: &u32| self.seekers[q as usize].unfiltered;
-        if !members.iter().any(unfiltered) {
-            self.strips(piece, members, false);
+        self.split(members, |worker, queries, exact| {
+            worker.strips(piece, queries, exact);
+        });
+    }
+
+    /// Scans for the members that go by the filter, and for those that do not.
+    fn split(&mut self, members: &[u32], scan: impl Fn(&mut Self, &[u32], bool)) {
+        if !self.any_unfiltered(members) {
+            scan(self, members, false);
             return;
         }
         let mut filtered = core::mem::take(&mut self.filtered);
         let mut exact = core::mem::take(&mut self.unfiltered);
         filtered.clear();
         exact.clear();
-        for query in members {
-            if unfiltered(query) {
-                exact.push(*query);
+        for &query in members {
+            if self.seekers[query as usize].unfiltered {
+                exact.push(query);
             } else {
-                filtered.push(*query);
+                filtered.push(query);
             }
         }
-        self.strips(piece, &filtered, false);
-        self.strips(piece, &exact, true);
+        scan(self, &filtered, false);
+        scan(self, &exact, true);
         (self.filtered, self.unfiltered) = (filtered, exact);
     }
 
@@ -188,12 +249,7 @@ impl<'a> Worker<'a> {
             return;
         }
         let rows = self.block.problem.lists[piece.list as usize].rows();
-        let panel_bytes = if widens(rows, exact, self.block.isa) {
-            PANEL * rows.d() * size_of::<f32>()
-        } else {
-            rows.panel_bytes()
-        };
-        let step = (STRIP_BYTES / panel_bytes).clamp(4, STRIP_PANELS);
+        let step = strip_panels(rows, exact, self.block.isa);
         let mut first = piece.panels.start;
         while first < piece.panels.end {
             let panels = first..(first + step).min(piece.panels.end);
@@ -203,11 +259,12 @@ impl<'a> Worker<'a> {
                 rows,
                 panels,
             };
-            self.strip(&strip, queries, exact);
+            self.strip(&strip, queries, exact, false);
         }
     }
 
-    fn strip(&mut self, strip: &Strip<'_>, queries: &[u32], exact: bool) {
+    /// `gathered`: the strip's rows are copies of the named ones.
+    fn strip(&mut self, strip: &Strip<'_>, queries: &[u32], exact: bool, gathered: bool) {
         let block = self.block;
         let group = Group {
             block,
@@ -220,6 +277,7 @@ impl<'a> Worker<'a> {
             list: strip.list,
             first: strip.panels.start * PANEL,
             rows: strip.rows.len(),
+            gathered,
             exact,
         };
         scan_strip(strip, &group, exact, &mut scratch, &mut sink);
@@ -247,11 +305,21 @@ impl Scratch {
     }
 }
 
-/// A run of panels of one list.
+/// A run of panels of one list, or of rows gathered from it.
 pub(super) struct Strip<'a> {
     pub list: u32,
     pub rows: &'a Rows,
     pub panels: Range<usize>,
+}
+
+/// Panels of a strip.
+fn strip_panels(rows: &Rows, exact: bool, isa: Isa) -> usize {
+    let panel_bytes = if widens(rows, exact, isa) {
+        PANEL * rows.d() * size_of::<f32>()
+    } else {
+        rows.panel_bytes()
+    };
+    (STRIP_BYTES / panel_bytes).clamp(4, STRIP_PANELS)
 }
 
 /// Whether a tile reads panels that were written out as f32 first.
@@ -378,8 +446,10 @@ struct StripSink<'w, 'b> {
     list: u32,
     /// The strip's first row.
     first: usize,
-    /// Rows of the list.
+    /// Rows that there are to read.
     rows: usize,
+    /// Whether they are copies of the worker's named rows.
+    gathered: bool,
     exact: bool,
 }
 
@@ -440,6 +510,11 @@ impl Sink for StripSink<'_, '_> {
             },
             live: (1 << live) - 1,
         });
+        if self.gathered {
+            for at in &mut slots[..taken] {
+                *at = worker.named[at.slot as usize];
+            }
+        }
         if let Some(Some(allowed)) = worker.allowed.get(query as usize) {
             let (keys, slots) = seeker.places(worker.block.problem.k);
             (taken, best) = keep_allowed(allowed, keys, slots, taken);

@@ -84,6 +84,35 @@ impl Rows {
         }
     }
 
+    /// Becomes a copy of some rows of a list stored alike, for a filter to read; also for exact
+    /// values, if `exact`. Bounds stay those of the whole list.
+    pub(crate) fn gather(
+        &mut self,
+        other: &Self,
+        slots: impl ExactSizeIterator<Item = usize>,
+        exact: bool,
+    ) {
+        let n = slots.len();
+        self.len = 0;
+        self.high.clear();
+        self.low.clear();
+        self.full.clear();
+        self.norms.clear();
+        if exact {
+            self.lengthen(n);
+        } else {
+            self.lengthen_filter(n);
+        }
+        for (to, from) in slots.enumerate() {
+            if exact {
+                self.take_row(other, from, to);
+            } else {
+                self.take_filter(other, from, to);
+            }
+        }
+        self.extent = other.extent;
+    }
+
     /// Gives back what allocations hold beyond the rows.
     pub fn shrink_to_fit(&mut self) {
         self.high.shrink_to_fit();
@@ -122,12 +151,21 @@ impl Rows {
     fn take_row(&mut self, other: &Self, from: usize, to: usize) {
         let d = self.d;
         let row = |rows: usize| rows * d..(rows + 1) * d;
-        if self.layout.has_high() {
-            planes::take_high(&mut self.high, d, to, &other.high, from);
-        }
+        self.take_filter(other, from, to);
         match self.layout {
             Layout::Planes => self.low[row(to)].copy_from_slice(&other.low[row(from)]),
             Layout::Copy => self.full[row(to)].copy_from_slice(&other.full[row(from)]),
+            Layout::F32 | Layout::F16 | Layout::Bf16 => {}
+        }
+    }
+
+    /// What a filter reads of [`take_row`](Self::take_row).
+    fn take_filter(&mut self, other: &Self, from: usize, to: usize) {
+        let d = self.d;
+        match self.layout {
+            Layout::Planes | Layout::Copy | Layout::Bf16 => {
+                planes::take_high(&mut self.high, d, to, &other.high, from);
+            }
             Layout::F32 => {
                 let (from, to) = (in_panel(d, from), in_panel(d, to));
                 for t in 0..d {
@@ -140,7 +178,6 @@ impl Rows {
                     self.high[to + t * PANEL] = other.high[from + t * PANEL];
                 }
             }
-            Layout::Bf16 => {}
         }
         self.norms[to] = other.norms[from];
     }
@@ -161,13 +198,20 @@ impl Rows {
 
     /// Makes places up to `len`, empty ones.
     fn lengthen(&mut self, len: usize) {
-        let panels = len.div_ceil(PANEL);
-        self.high.resize(panels * self.high_size(), 0);
         match self.layout {
             Layout::Planes => self.low.resize(len * self.d, 0),
             Layout::Copy => self.full.resize(len * self.d, 0.0),
-            Layout::F32 => self.full.resize(panels * PANEL * self.d, 0.0),
-            Layout::F16 | Layout::Bf16 => {}
+            Layout::F32 | Layout::F16 | Layout::Bf16 => {}
+        }
+        self.lengthen_filter(len);
+    }
+
+    /// What a filter reads of [`lengthen`](Self::lengthen).
+    fn lengthen_filter(&mut self, len: usize) {
+        let panels = len.div_ceil(PANEL);
+        self.high.resize(panels * self.high_size(), 0);
+        if self.layout == Layout::F32 {
+            self.full.resize(panels * PANEL * self.d, 0.0);
         }
         self.norms.resize(panels * PANEL, f32::INFINITY);
         self.len = len;
@@ -309,6 +353,12 @@ mod tests {
                     let mut other = Rows::new(d, layout);
                     other.extend_from(&copy, Some(&bits(&kept, n)));
                     assert_like_new(&other, &kept);
+                    let mut copies = filled(layout, d, 90, 37);
+                    copies.gather(&copy, kept.iter().copied(), true);
+                    // bounds of the whole list
+                    assert_eq!(copies.extent.norm, copy.extent.norm);
+                    copies.extent = other.extent;
+                    assert_like_new(&copies, &kept);
                     // and it goes on growing
                     rows.push(&value(d, 500));
                     assert_like_new(&rows, &[&kept[..], &[500]].concat());

@@ -152,6 +152,7 @@ impl Question<'_> {
             k: self.k,
             lists,
             queries: self.queries,
+            workspace: WORKSPACE,
         }
     }
 

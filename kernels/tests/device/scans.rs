@@ -301,6 +301,7 @@ fn sizes_and_shapes_as_the_cpu_finds_them() {
             k,
             lists: &world.views(),
             queries: &queries,
+            workspace: WORKSPACE,
         };
         let best =
             list_scan::scan(&problem, &probes, nprobe, Order::ListMajor, Isa::detect()).unwrap();
@@ -445,6 +446,7 @@ fn found_by_what_they_became(client: &Client, element: Element) {
                 k,
                 lists: &world.views(),
                 queries: &queries,
+                workspace: WORKSPACE,
             };
             let order = Order::ListMajor;
             let best = list_scan::scan(&problem, &probes, 4, order, Isa::detect()).unwrap();

@@ -19,7 +19,7 @@ use burn::{
 };
 use burn_ivf_kernels::{
     distance,
-    list_scan::{List, ListIds, Problem, SKIP, reference},
+    list_scan::{List, ListIds, Problem, SKIP, WORKSPACE, reference},
     rows::{Layout, Rows},
 };
 use rand::{Rng, SeedableRng, seq::SliceRandom};
@@ -151,6 +151,7 @@ impl Fixture {
             k,
             lists: &views,
             queries,
+            workspace: WORKSPACE,
         };
         let nprobe = probes.len() / problem.nq().max(1);
         let probes: Vec<u32> = probes

@@ -1,6 +1,6 @@
 //! What a search returns.
 
-use crate::params::Limit;
+use crate::{backend::IvfBackend, params::Limit};
 use burn::tensor::{Int, Tensor, backend::Backend};
 use serde::{Deserialize, Serialize};
 
@@ -18,13 +18,20 @@ pub struct SearchResult<B: Backend> {
     pub stats: SearchStats,
 }
 
-impl<B: Backend> SearchResult<B> {
+impl<B: IvfBackend> SearchResult<B> {
     /// Copies both tensors to the host, row-major `[nq · k]`. Blocks until they are computed.
+    ///
+    /// # Panics
+    /// When the device cannot be read, as Burn's `to_data` does.
     pub fn to_vecs(&self) -> (Vec<f32>, Vec<i64>) {
-        let distances = self.distances.to_data().iter::<f32>().collect();
-        let labels = self.labels.to_data().iter::<i64>().collect();
-        (distances, labels)
+        vecs(self.distances.clone(), self.labels.clone())
     }
+}
+
+/// Both on the host.
+fn vecs<B: IvfBackend>(distances: Tensor<B, 2>, labels: Tensor<B, 2, Int>) -> (Vec<f32>, Vec<i64>) {
+    let read = B::to_host(distances).and_then(|d| Ok((d, B::ints_to_host(labels)?)));
+    read.unwrap_or_else(|error| panic!("a search result cannot be read: {error}"))
 }
 
 /// The vectors within a distance of every query.
@@ -40,7 +47,7 @@ pub struct RangeResult<B: Backend> {
     pub stats: SearchStats,
 }
 
-impl<B: Backend> RangeResult<B> {
+impl<B: IvfBackend> RangeResult<B> {
     /// Hits of all queries.
     pub fn len(&self) -> usize {
         self.lims.last().copied().unwrap_or(0)
@@ -53,9 +60,10 @@ impl<B: Backend> RangeResult<B> {
 
     /// Copies distances and ids to the host. Blocks until they are computed.
     pub fn to_vecs(&self) -> (Vec<f32>, Vec<i64>) {
-        let distances = self.distances.to_data().iter::<f32>().collect();
-        let labels = self.labels.to_data().iter::<i64>().collect();
-        (distances, labels)
+        vecs(
+            self.distances.clone().unsqueeze(),
+            self.labels.clone().unsqueeze(),
+        )
     }
 }
 

@@ -61,6 +61,7 @@ pub mod rows;
 pub mod select_k;
 mod share;
 pub mod simd;
+mod spread;
 pub mod unit;
 
 pub use metric::{Metric, UnknownMetric};

@@ -1,5 +1,6 @@
 //! Handing out work to threads.
 
+use crate::spread::Place;
 use std::sync::{Mutex, PoisonError};
 
 /// Hands `items` to up to `workers` threads, each taking the next as it gets free.
@@ -25,9 +26,15 @@ where
         run();
     } else {
         rayon::in_place_scope(|scope| {
+            let place = Place::here();
+            let run = &run;
             for _ in 1..workers {
-                scope.spawn(|_| run());
+                scope.spawn(move |_| {
+                    place.leave();
+                    run();
+                });
             }
+            Place::offer();
             run();
         });
     }

@@ -6,7 +6,7 @@ use super::{
     portable,
 };
 use crate::{error::Result, plan::DeviceKey};
-use burn::tensor::{Int, Tensor, TensorPrimitive};
+use burn::tensor::{DType, Int, Tensor, TensorPrimitive};
 use burn_flex::Flex;
 
 impl HostTensors for Flex {
@@ -17,6 +17,17 @@ impl HostTensors for Flex {
         }
         let tensor = Tensor::<Self, 2>::from_primitive(TensorPrimitive::Float(tensor));
         f(&tensor.into_data().iter::<f32>().collect::<Vec<_>>())
+    }
+
+    fn with_ints<R>(tensor: Tensor<Self, 2, Int>, f: impl FnOnce(&[i64]) -> R) -> R {
+        let tensor = tensor.into_primitive().to_contiguous();
+        if tensor.dtype() == DType::I64
+            && let Some(slice) = tensor.as_slice::<i64>()
+        {
+            return f(slice);
+        }
+        let tensor = Tensor::<Self, 2, Int>::from_primitive(tensor);
+        f(&tensor.into_data().iter::<i64>().collect::<Vec<_>>())
     }
 }
 

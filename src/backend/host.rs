@@ -18,10 +18,14 @@ use burn_ivf_kernels::{
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// A backend whose f32 tensors can be seen as slices.
+/// A backend whose tensors can be seen as slices.
 pub trait HostTensors: Backend {
     /// Calls `f` with the tensor's elements, row-major; copies only a strided tensor.
     fn with_slice<R>(tensor: Tensor<Self, 2>, f: impl FnOnce(&[f32]) -> R) -> R;
+
+    /// Calls `f` with the tensor's elements, row-major; copies a strided tensor and one of another type
+    /// than i64.
+    fn with_ints<R>(tensor: Tensor<Self, 2, Int>, f: impl FnOnce(&[i64]) -> R) -> R;
 }
 
 /// Inverted lists in host memory, each on its own; a clone shares them until one changes.

@@ -110,6 +110,14 @@ pub trait IvfBackend: Backend {
         read(rows)
     }
 
+    /// Copies integers, `[n, m]`, to the host, row-major. Blocks until they are computed.
+    ///
+    /// # Errors
+    /// When the device cannot be read.
+    fn ints_to_host(ints: Tensor<Self, 2, Int>) -> Result<Vec<i64>> {
+        read_int(ints)
+    }
+
     /// Whether no component of `rows`, f32 `[n, d]`, is NaN or infinite.
     ///
     /// # Errors
@@ -294,7 +302,7 @@ pub enum Reads<B: Backend> {
     Lists(Tensor<B, 2, Int>),
 }
 
-impl<B: Backend> Reads<B> {
+impl<B: IvfBackend> Reads<B> {
     /// List numbers on the host, row-major `[nq, nprobe]` with [`SKIP`], and nprobe. Blocks.
     ///
     /// # Errors
@@ -311,8 +319,8 @@ impl<B: Backend> Reads<B> {
 ///
 /// # Errors
 /// When the device cannot be read.
-pub fn list_numbers<B: Backend>(lists: Tensor<B, 2, Int>) -> Result<Vec<u32>> {
-    let lists = read_int(lists)?;
+pub fn list_numbers<B: IvfBackend>(lists: Tensor<B, 2, Int>) -> Result<Vec<u32>> {
+    let lists = B::ints_to_host(lists)?;
     Ok(lists
         .into_iter()
         .map(|l| u32::try_from(l).unwrap_or(SKIP))

@@ -30,6 +30,19 @@ where
         let tensor = Tensor::<Self, 2>::from_primitive(TensorPrimitive::Float(tensor));
         f(&tensor.into_data().iter::<f32>().collect::<Vec<_>>())
     }
+
+    fn with_ints<R>(tensor: Tensor<Self, 2, Int>, f: impl FnOnce(&[i64]) -> R) -> R {
+        let tensor = tensor.into_primitive();
+        if let NdArrayTensor::I64(storage) = &tensor {
+            let view = storage.view();
+            let standard = view.as_standard_layout();
+            if let Some(slice) = standard.as_slice() {
+                return f(slice);
+            }
+        }
+        let tensor = Tensor::<Self, 2, Int>::from_primitive(tensor);
+        f(&tensor.into_data().iter::<i64>().collect::<Vec<_>>())
+    }
 }
 
 impl<E: FloatNdArrayElement, I: IntNdArrayElement, Q: QuantElement> IvfBackend for NdArray<E, I, Q>

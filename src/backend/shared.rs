@@ -55,6 +55,10 @@ macro_rules! host_backend {
             Ok(Self::with_slice(rows, <[f32]>::to_vec))
         }
 
+        fn ints_to_host(ints: Tensor<Self, 2, Int>) -> Result<Vec<i64>> {
+            Ok(Self::with_ints(ints, <[i64]>::to_vec))
+        }
+
         fn all_finite(rows: Tensor<Self, 2>) -> Result<bool> {
             Ok(host::all_finite(rows))
         }
@@ -125,6 +129,10 @@ macro_rules! forward_to_inner {
 
         fn to_host(rows: Tensor<Self, 2>) -> Result<Vec<f32>> {
             <Self::Inner as IvfBackend>::to_host(Self::lower(rows))
+        }
+
+        fn ints_to_host(ints: Tensor<Self, 2, Int>) -> Result<Vec<i64>> {
+            <Self::Inner as IvfBackend>::ints_to_host(Self::lower_int(ints))
         }
 
         fn all_finite(rows: Tensor<Self, 2>) -> Result<bool> {

@@ -1,0 +1,74 @@
+//! Getting a helper off its caller's processor.
+//!
+//! A kernel may wake a thread on the processor of the thread that wakes it, though others are idle:
+//! Linux does in a virtual machine whose other processors have halted, as they then count as taken by
+//! somebody else. Both threads share one processor until the load balancer looks, milliseconds later,
+//! which is longer than most searches take. So the caller offers its processor once, and a helper that
+//! finds itself there asks to run anywhere else; what it may run on is put back at once.
+
+/// The processor of the thread that asks for help.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    #[cfg(target_os = "linux")]
+    processor: usize,
+}
+
+impl Place {
+    /// Where this thread runs.
+    pub fn here() -> Self {
+        Self {
+            #[cfg(target_os = "linux")]
+            processor: rustix::thread::sched_getcpu(),
+        }
+    }
+
+    /// Lets helpers that wait for this thread's processor begin.
+    pub fn offer() {
+        #[cfg(target_os = "linux")]
+        std::thread::yield_now();
+    }
+
+    /// Moves this thread to another processor, if it runs here and may run elsewhere.
+    pub fn leave(self) {
+        #[cfg(target_os = "linux")]
+        if rustix::thread::sched_getcpu() == self.processor {
+            // Nothing is lost where it cannot be done.
+            self.leave_now().ok();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn leave_now(self) -> rustix::io::Result<()> {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+        if self.processor >= CpuSet::MAX_CPU {
+            return Ok(());
+        }
+        let own = sched_getaffinity(None)?;
+        let mut others = own;
+        others.unset(self.processor);
+        if others.count() > 0 {
+            sched_setaffinity(None, &others)?;
+            sched_setaffinity(None, &own)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use super::*;
+    use rustix::thread::sched_getaffinity;
+
+    #[test]
+    fn leaves_where_it_may_and_may_run_where_it_might_before() {
+        let before = sched_getaffinity(None).unwrap();
+        let moved = (0..50).any(|_| {
+            let place = Place::here();
+            place.leave();
+            // the scheduler may bring it back
+            Place::here().processor != place.processor
+        });
+        assert_eq!(moved, before.count() > 1);
+        assert_eq!(sched_getaffinity(None).unwrap(), before);
+    }
+}

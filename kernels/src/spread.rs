@@ -9,7 +9,7 @@
 /// The processor of the thread that asks for help.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     processor: usize,
 }
 
@@ -17,27 +17,27 @@ impl Place {
     /// Where this thread runs.
     pub fn here() -> Self {
         Self {
-            #[cfg(target_os = "linux")]
+            #[cfg(all(target_os = "linux", not(miri)))]
             processor: rustix::thread::sched_getcpu(),
         }
     }
 
     /// Lets helpers that wait for this thread's processor begin.
     pub fn offer() {
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))]
         std::thread::yield_now();
     }
 
     /// Moves this thread to another processor, if it runs here and may run elsewhere.
     pub fn leave(self) {
-        #[cfg(target_os = "linux")]
+        #[cfg(all(target_os = "linux", not(miri)))]
         if rustix::thread::sched_getcpu() == self.processor {
             // Nothing is lost where it cannot be done.
             self.leave_now().ok();
         }
     }
 
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     fn leave_now(self) -> rustix::io::Result<()> {
         use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
         if self.processor >= CpuSet::MAX_CPU {

@@ -9,7 +9,7 @@
     reason = "tiles are arrays of registers, indexed in lockstep"
 )]
 
-use super::worker::{Group, Places, Sink};
+use super::worker::{Ahead, Group, Places, Sink};
 use crate::{
     rows::{
         PANEL,
@@ -29,47 +29,48 @@ use core::arch::x86_64::{
 /// Queries that meet a panel at once.
 const TILE: usize = 6;
 
+/// Panels of high planes, their squared lengths, and what is read next.
+#[derive(Clone, Copy)]
+pub(super) struct Panels<'a> {
+    pub high: &'a [u16],
+    pub norms: &'a [f32],
+    pub ahead: Ahead<'a>,
+}
+
 /// Scans panels of high planes for all queries of a group.
 pub(super) fn scan<const L2: bool, K: Sink>(
     _proof: Bf16,
-    panels: &[u16],
-    norms: &[f32],
+    panels: Panels<'_>,
     group: &Group<'_>,
     sink: &mut K,
 ) {
     // SAFETY: the proof says that the processor has these instructions.
-    unsafe { by_queries::<L2, K>(panels, norms, group, sink) }
+    unsafe { by_queries::<L2, K>(panels, group, sink) }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn by_queries<const L2: bool, K: Sink>(
-    panels: &[u16],
-    norms: &[f32],
-    group: &Group<'_>,
-    sink: &mut K,
-) {
+fn by_queries<const L2: bool, K: Sink>(mut panels: Panels<'_>, group: &Group<'_>, sink: &mut K) {
     let (whole, mut rest) = group.queries.as_chunks::<TILE>();
     for queries in whole {
-        by_panels::<L2, TILE, K>(panels, norms, group, queries, sink);
+        by_panels::<L2, TILE, K>(&mut panels, group, queries, sink);
     }
     while let Some((queries, tail)) = rest.split_first_chunk::<3>() {
-        by_panels::<L2, 3, K>(panels, norms, group, queries, sink);
+        by_panels::<L2, 3, K>(&mut panels, group, queries, sink);
         rest = tail;
     }
     if let Some((queries, tail)) = rest.split_first_chunk::<2>() {
-        by_panels::<L2, 2, K>(panels, norms, group, queries, sink);
+        by_panels::<L2, 2, K>(&mut panels, group, queries, sink);
         rest = tail;
     }
     if let Some((queries, _)) = rest.split_first_chunk::<1>() {
-        by_panels::<L2, 1, K>(panels, norms, group, queries, sink);
+        by_panels::<L2, 1, K>(&mut panels, group, queries, sink);
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn by_panels<const L2: bool, const N: usize, K: Sink>(
-    panels: &[u16],
-    norms: &[f32],
+    panels: &mut Panels<'_>,
     group: &Group<'_>,
     queries: &[u32; N],
     sink: &mut K,
@@ -82,8 +83,11 @@ fn by_panels<const L2: bool, const N: usize, K: Sink>(
         assert_eq!(half.len(), steps * PIECE, "a query has whole pieces");
         components[n] = half.as_ptr();
     }
+    // The first queries bring what is read next nearer, for all.
+    let ahead = core::mem::take(&mut panels.ahead);
+    let &mut Panels { high, norms, .. } = panels;
     let count = norms.len() / PANEL;
-    assert_eq!(panels.len(), count * size, "whole panels");
+    assert_eq!(high.len(), count * size, "whole panels");
     let mut limits = [0.0; N];
     if !K::ALL {
         for n in 0..N {
@@ -92,9 +96,16 @@ fn by_panels<const L2: bool, const N: usize, K: Sink>(
     }
     let mut queue = Queue::new();
     for panel in 0..count {
-        // SAFETY: the panel lies within `panels`, which begins on a cache line as `size` is a
+        let next = ahead.panel(panel, size);
+        // SAFETY: the panel lies within `high`, which begins on a cache line as `size` is a
         // multiple of one; the queries hold `steps` pieces each (both asserted above).
-        let sums = unsafe { products(panels.as_ptr().add(panel * size), steps, &components) };
+        let sums = unsafe {
+            let panel = high.as_ptr().add(panel * size);
+            match next {
+                Some(next) => products::<N, true>(panel, steps, &components, next.as_ptr()),
+                None => products::<N, false>(panel, steps, &components, panel),
+            }
+        };
         let at = panel * PANEL;
         // SAFETY: `norms` holds PANEL values a panel, aligned as the panels are.
         let norms = unsafe { _mm512_load_ps(norms[at..at + PANEL].as_ptr()) };
@@ -203,17 +214,18 @@ fn write(places: &mut Places<'_>, keys: __m512, mask: u16) -> (usize, f32) {
     (mask.count_ones() as usize, best)
 }
 
-/// Products of the 16 rows of a panel with N queries.
+/// Products of the 16 rows of a panel with N queries; asks for the panel at `next` if `AHEAD`.
 ///
 /// # Safety
 /// `panel` is aligned to 64 bytes and holds [`SUBPANELS`]·`steps` lines; every query holds `steps`
 /// pieces.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-unsafe fn products<const N: usize>(
+unsafe fn products<const N: usize, const AHEAD: bool>(
     panel: *const u16,
     steps: usize,
     queries: &[*const u16; N],
+    next: *const u16,
 ) -> [__m512; N] {
     const LINE: usize = 4 * PIECE;
     let mut sums = [[_mm512_setzero_ps(); SUBPANELS]; N];
@@ -222,12 +234,10 @@ unsafe fn products<const N: usize>(
         for sub in 0..SUBPANELS {
             // SAFETY: line `sub·steps + step` lies in the panel, see above.
             unsafe {
-                let line = panel.add((sub * steps + step) * LINE);
-                x[sub] = bf16_from_bits(_mm512_load_si512(line.cast()));
-                if N <= 3 {
-                    // A panel ahead, perhaps past the end: a prefetch may point anywhere.
-                    let ahead = line.wrapping_add(SUBPANELS * steps * LINE);
-                    crate::simd::prefetch(ahead);
+                let at = (sub * steps + step) * LINE;
+                x[sub] = bf16_from_bits(_mm512_load_si512(panel.add(at).cast()));
+                if AHEAD {
+                    crate::simd::prefetch_later(next.wrapping_add(at));
                 }
             }
         }

@@ -349,17 +349,24 @@ impl<'a> Job<'a> {
         let idle: Vec<Worker<'_>> = (0..workers).map(|_| Worker::new(block)).collect();
         // Workers are handed out like work: a thread that comes late finds none.
         let pieces = Mutex::new(work.pieces.iter());
+        // A worker knows its next piece before it begins one, except near the end.
+        let early = 4 * workers;
         let found = Mutex::new(Vec::with_capacity(workers));
         share(workers, idle.into_iter(), |mut worker| {
             let take = || lock(&pieces).next();
+            let take_early = || {
+                let mut pieces = lock(&pieces);
+                (pieces.len() > early).then(|| pieces.next()).flatten()
+            };
             let mut piece = take();
             if piece.is_none() {
                 return;
             }
             worker.start(n);
             while let Some(now) = piece {
-                worker.scan(now, work);
-                piece = take();
+                let next = take_early();
+                worker.scan(now, next, work);
+                piece = next.or_else(take);
             }
             lock(&found).push((worker.seekers, worker.reranked));
         });

@@ -9,7 +9,7 @@ use super::{
     cpu::Counts,
     queries::Queries,
     seeker::{Block, exact, kth_bound},
-    worker::{Group, Scratch, Sink, Strip, scan_strip},
+    worker::{Ahead, Group, Scratch, Sink, Strip, scan_strip},
 };
 use crate::{
     order::{Slot, TopK},
@@ -74,6 +74,7 @@ pub(super) fn scan(
                     list: 0,
                     rows,
                     panels: panels..(panels + 4).min(rows.panels()),
+                    ahead: Ahead::default(),
                 };
                 let mut sink = Keys {
                     table: &mut keys,

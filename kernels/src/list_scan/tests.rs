@@ -371,6 +371,7 @@ fn share_of_bound(metric: Metric, rows: &Rows, query: &[f32], isa: Isa) -> f64 {
         list: 0,
         rows,
         panels: 0..rows.panels(),
+        ahead: worker::Ahead::default(),
     };
     let mut keys = vec![0.0; rows.len().next_multiple_of(PANEL)];
     let mut scratch = worker::Scratch::new();

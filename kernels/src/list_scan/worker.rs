@@ -135,19 +135,20 @@ impl<'a> Worker<'a> {
         self.seekers = (0..queries).map(|i| Seeker::new(self.block, i)).collect();
     }
 
-    /// Scans one piece.
-    pub fn scan(&mut self, piece: &Piece, work: &Work<'a>) {
+    /// Scans one piece; `next` is the one after it.
+    pub fn scan(&mut self, piece: &Piece, next: Option<&Piece>, work: &Work<'a>) {
+        let next = next.map_or(&[][..], |next| self.high(next));
         let members = &work.members[piece.members.clone()];
         let sets = &work.sets[piece.sets.clone()];
         let queries = |set: &Set<'a>| work.members[set.members.clone()].iter();
         match piece.how {
-            How::All => self.tiles(piece, members),
+            How::All => self.tiles(piece, members, next),
             How::Checked => {
                 self.allowed.resize(self.seekers.len(), None);
                 for set in sets {
                     queries(set).for_each(|&q| self.allowed[q as usize] = Some(set.allowed));
                 }
-                self.tiles(piece, members);
+                self.tiles(piece, members, next);
                 self.allowed.clear();
             }
             How::Named => {
@@ -202,6 +203,7 @@ impl<'a> Worker<'a> {
                 list,
                 rows: &copies,
                 panels: 0..copies.panels(),
+                ahead: Ahead::default(),
             };
             self.split(members, |worker, queries, exact| {
                 worker.strip(&strip, queries, exact, true);
@@ -215,9 +217,19 @@ impl<'a> Worker<'a> {
         members.any(|&q| self.seekers[q as usize].unfiltered)
     }
 
-    fn tiles(&mut self, piece: &Piece, members: &[u32]) {
+    /// The high planes that a filter reads of a piece, if it does.
+    fn high(&self, piece: &Piece) -> &'a [u16] {
+        let rows = self.block.problem.lists[piece.list as usize].rows();
+        if rows.layout().has_high() {
+            rows.high(piece.panels.clone())
+        } else {
+            &[]
+        }
+    }
+
+    fn tiles(&mut self, piece: &Piece, members: &[u32], next: &[u16]) {
         self.split(members, |worker, queries, exact| {
-            worker.strips(piece, queries, exact);
+            worker.strips(piece, queries, exact, next);
         });
     }
 
@@ -244,20 +256,29 @@ impl<'a> Worker<'a> {
     }
 
     /// Cuts the piece into strips that stay in cache while the group reads them.
-    fn strips(&mut self, piece: &Piece, queries: &[u32], exact: bool) {
+    fn strips(&mut self, piece: &Piece, queries: &[u32], exact: bool, next: &[u16]) {
         if queries.is_empty() {
             return;
         }
         let rows = self.block.problem.lists[piece.list as usize].rows();
         let step = strip_panels(rows, exact, self.block.isa);
+        let size = rows.panel_bytes() / size_of::<u16>();
+        let own = self.high(piece);
         let mut first = piece.panels.start;
         while first < piece.panels.end {
             let panels = first..(first + step).min(piece.panels.end);
+            // A strip further on, here or in the next piece.
+            let on = (first + step - piece.panels.start) * size;
+            let ahead = Ahead {
+                here: own.get(on..).unwrap_or_default(),
+                next: next.get(on.saturating_sub(own.len())..).unwrap_or_default(),
+            };
             first = panels.end;
             let strip = Strip {
                 list: piece.list,
                 rows,
                 panels,
+                ahead,
             };
             self.strip(&strip, queries, exact, false);
         }
@@ -310,6 +331,28 @@ pub(super) struct Strip<'a> {
     pub list: u32,
     pub rows: &'a Rows,
     pub panels: Range<usize>,
+    pub ahead: Ahead<'a>,
+}
+
+/// High planes of panels that are read later, to be asked for in time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ahead<'a> {
+    /// Of the same list.
+    pub here: &'a [u16],
+    /// Of the next piece.
+    pub next: &'a [u16],
+}
+
+impl<'a> Ahead<'a> {
+    /// The `i`-th panel, of `size` values.
+    #[inline(always)]
+    pub fn panel(&self, i: usize, size: usize) -> Option<&'a [u16]> {
+        let at = i * size;
+        match at.checked_sub(self.here.len()) {
+            None => self.here.get(at..at + size),
+            Some(at) => self.next.get(at..at + size),
+        }
+    }
 }
 
 /// Panels of a strip.
@@ -351,10 +394,14 @@ pub(super) fn scan_strip(
         && !widen
         && strip.rows.layout().has_high()
     {
-        let high = strip.rows.high(strip.panels.clone());
+        let panels = super::bf16::Panels {
+            high: strip.rows.high(strip.panels.clone()),
+            norms,
+            ahead: strip.ahead,
+        };
         match metric {
-            Metric::L2 => super::bf16::scan::<true, _>(bf16, high, norms, group, sink),
-            Metric::InnerProduct => super::bf16::scan::<false, _>(bf16, high, norms, group, sink),
+            Metric::L2 => super::bf16::scan::<true, _>(bf16, panels, group, sink),
+            Metric::InnerProduct => super::bf16::scan::<false, _>(bf16, panels, group, sink),
         }
         return;
     }

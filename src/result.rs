@@ -60,6 +60,9 @@ impl<B: IvfBackend> RangeResult<B> {
 
     /// Copies distances and ids to the host. Blocks until they are computed.
     pub fn to_vecs(&self) -> (Vec<f32>, Vec<i64>) {
+        if self.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
         vecs(
             self.distances.clone().unsqueeze(),
             self.labels.clone().unsqueeze(),

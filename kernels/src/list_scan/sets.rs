@@ -58,7 +58,7 @@ fn named_cost(order: Order) -> usize {
 const GATHER_COST: usize = 32;
 
 /// Panels at a time of a list whose members drop out on the way.
-const CHECKED_PANELS: u64 = 64;
+const CHECKED_PANELS: u64 = 8;
 
 impl<'a> Reading<'a> {
     /// The cheapest way.

@@ -104,7 +104,7 @@ pub(super) struct Worker<'a> {
     scratch: Scratch,
     filtered: Vec<u32>,
     unfiltered: Vec<u32>,
-    /// What a checked piece leaves to each query; empty otherwise.
+    /// What a checked piece leaves to each query, while it is read.
     allowed: Vec<Option<Allowed<'a>>>,
     /// Rows of a named or gathered piece.
     named: Vec<Slot>,
@@ -149,7 +149,9 @@ impl<'a> Worker<'a> {
                     queries(set).for_each(|&q| self.allowed[q as usize] = Some(set.allowed));
                 }
                 self.tiles(piece, members, next);
-                self.allowed.clear();
+                for &query in members {
+                    self.allowed[query as usize] = None;
+                }
             }
             How::Named => {
                 for set in sets {

@@ -9,7 +9,7 @@
     reason = "tiles are arrays of registers, indexed in lockstep"
 )]
 
-use super::worker::{Ahead, Group, Places, Sink};
+use super::strip::{Ahead, Group, Places, Sink};
 use crate::{
     rows::{
         PANEL,

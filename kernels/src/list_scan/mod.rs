@@ -36,6 +36,7 @@ mod seeker;
 mod sets;
 #[cfg(target_arch = "x86_64")]
 mod shift;
+mod strip;
 mod table;
 mod tile;
 #[cfg(feature = "cube")]

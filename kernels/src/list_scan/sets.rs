@@ -2,7 +2,8 @@
 //! compare them.
 //!
 //! Queries that go by one mask and one cap form a [`Set`]. Its rows are read in one of the ways of
-//! [`How`]; which one costs least follows from how many rows are left, and to how many queries.
+//! [`How`]; which one costs least follows from how many rows are left, and to how many queries. Under
+//! one mask, the rows of a smaller cap are the first ones of a larger: such sets may share copies.
 
 use super::{
     Order,
@@ -44,6 +45,8 @@ struct Reading<'a> {
     panels: usize,
     /// In rows that a tile reads for one query.
     cost: u64,
+    /// Sets of a list with the same number share copies, if they read any.
+    copies: usize,
 }
 
 /// What comparing one row by name costs, in rows that a tile reads on the way.
@@ -75,21 +78,16 @@ impl<'a> Reading<'a> {
         } else {
             len
         };
-        let (all, left) = (reach.div_ceil(PANEL), rows.div_ceil(PANEL));
-        let queries = members.len();
-        let checked = (if rows == len { How::All } else { How::Checked }, all);
-        let ways = [
-            (checked, queries * all * PANEL),
-            ((How::Named, 0), queries * rows * named_cost(order)),
-            (
-                (How::Gathered, left),
-                queries * left * PANEL + rows * GATHER_COST,
-            ),
-        ];
-        let [first, ..] = ways;
-        let ((how, panels), cost) = ways
-            .into_iter()
-            .fold(first, |best, way| if way.1 < best.1 { way } else { best });
+        let (panels, queries) = (reach.div_ceil(PANEL), members.len());
+        let tiles = queries * panels * PANEL;
+        let named = queries * rows * named_cost(order);
+        let (how, panels, cost) = if named < tiles {
+            (How::Named, 0, named)
+        } else if rows == len {
+            (How::All, panels, tiles)
+        } else {
+            (How::Checked, panels, tiles)
+        };
         Self {
             list,
             allowed,
@@ -98,7 +96,32 @@ impl<'a> Reading<'a> {
             how,
             panels,
             cost: cost as u64,
+            copies: 0,
         }
+    }
+
+    /// What reading copies costs, once they are there.
+    fn cost_of_copies(&self) -> u64 {
+        (self.members.len() * self.rows.next_multiple_of(PANEL)) as u64
+    }
+}
+
+/// Lets sets of one list and mask read copies, number `copies`, where that costs less. The last set has
+/// the largest cap; all are read in the same order.
+fn share_copies(sets: &mut [Reading<'_>], copies: usize) {
+    let Some(largest) = sets.last() else {
+        return;
+    };
+    let gather = (largest.rows * GATHER_COST) as u64;
+    let reads: u64 = sets.iter().map(Reading::cost_of_copies).sum();
+    if gather + reads < sets.iter().map(|set| set.cost).sum() {
+        for set in &mut *sets {
+            set.how = How::Gathered;
+            set.panels = set.rows.div_ceil(PANEL);
+            set.cost = set.cost_of_copies();
+            set.copies = copies;
+        }
+        sets[0].cost += gather;
     }
 }
 
@@ -127,9 +150,7 @@ impl<'a> Job<'a> {
             sets: Vec::with_capacity(readings.len()),
         };
         let together = |a: &Reading<'_>, b: &Reading<'_>| {
-            self.order == Order::ListMajor
-                && (a.list, a.how) == (b.list, b.how)
-                && a.how != How::Gathered
+            self.order == Order::ListMajor && (a.list, a.how, a.copies) == (b.list, b.how, b.copies)
         };
         for group in readings.chunk_by(together) {
             work.read(group, &members, share);
@@ -193,21 +214,30 @@ impl<'a> Job<'a> {
         }
         let mut readings = Vec::new();
         let mut at = start;
-        for alike in members.chunk_by(|a, b| kind(a) == kind(b)) {
-            let Member { query, cap } = alike[0];
-            let query = first + query as usize;
-            let left = self
-                .restriction
-                .left(query, cap as usize, list as usize, len);
-            let own = at..at + alike.len();
-            at = own.end;
-            let reading = Reading::new(list, len, left, own, self.order);
-            if reading.rows > 0 {
-                readings.push(reading);
+        for masked in members.chunk_by(|a, b| kind(a).0 == kind(b).0) {
+            let from = readings.len();
+            for alike in masked.chunk_by(|a, b| a.cap == b.cap) {
+                let Member { query, cap } = alike[0];
+                let query = first + query as usize;
+                let left = self
+                    .restriction
+                    .left(query, cap as usize, list as usize, len);
+                let own = at..at + alike.len();
+                at = own.end;
+                let reading = Reading::new(list, len, left, own, self.order);
+                if reading.rows > 0 {
+                    readings.push(reading);
+                }
             }
+            // Under a reading order, only a set that is left the whole list reads it as inserted.
+            let ordered = readings[from..].partition_point(|set| !set.allowed.in_place());
+            let (ordered, inserted) = readings[from..].split_at_mut(ordered);
+            let next = from + ordered.len();
+            share_copies(ordered, from);
+            share_copies(inserted, next);
         }
-        // Lists whose rows are checked lose members on the way: the far-reaching first.
-        readings.sort_by_key(|reading| (reading.how, Reverse(reading.panels)));
+        // Members drop out on the way: the far-reaching first.
+        readings.sort_by_key(|read| (read.how, read.copies, Reverse((read.panels, read.rows))));
         readings
     }
 
@@ -275,9 +305,11 @@ impl<'a> Work<'a> {
         }
         let cost = group.iter().map(|reading| reading.cost).sum::<u64>() / panels.max(1) as u64;
         // Short enough that few members drop out within a piece.
-        let share = match how {
-            How::Checked => share.min(CHECKED_PANELS * cost),
-            _ => share,
+        let together = group.last().is_none_or(|last| last.panels == panels);
+        let share = if together {
+            share
+        } else {
+            share.min(CHECKED_PANELS * cost)
         };
         for panels in runs(panels, cost, share) {
             let reach = group.partition_point(|reading| reading.panels > panels.start);

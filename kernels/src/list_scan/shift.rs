@@ -10,7 +10,7 @@
     reason = "tiles are arrays of registers, indexed in lockstep"
 )]
 
-use super::worker::{Group, Sink};
+use super::strip::{Group, Sink};
 use crate::{
     rows::{
         PANEL,

@@ -9,7 +9,7 @@ use super::{
     cpu::Counts,
     queries::Queries,
     seeker::{Block, exact, kth_bound},
-    worker::{Ahead, Group, Scratch, Sink, Strip, scan_strip},
+    strip::{Ahead, Group, Scratch, Sink, Strip, scan_strip},
 };
 use crate::{
     order::{Slot, TopK},

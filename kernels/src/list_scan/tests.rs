@@ -336,7 +336,7 @@ fn bad_input_is_an_error() {
 /// Takes down the keys of a filter.
 struct AllKeys<'a>(&'a mut [f32]);
 
-impl worker::Sink for AllKeys<'_> {
+impl strip::Sink for AllKeys<'_> {
     const ALL: bool = true;
 
     fn keys(&mut self, _: u32, at: usize) -> &mut [f32] {
@@ -362,20 +362,20 @@ fn share_of_bound(metric: Metric, rows: &Rows, query: &[f32], isa: Isa) -> f64 {
     if facts.error.is_infinite() {
         return 0.0;
     }
-    let group = worker::Group {
+    let group = strip::Group {
         block: &block,
         d,
         queries: &[0],
     };
-    let strip = worker::Strip {
+    let strip = strip::Strip {
         list: 0,
         rows,
         panels: 0..rows.panels(),
-        ahead: worker::Ahead::default(),
+        ahead: strip::Ahead::default(),
     };
     let mut keys = vec![0.0; rows.len().next_multiple_of(PANEL)];
-    let mut scratch = worker::Scratch::new();
-    worker::scan_strip(&strip, &group, false, &mut scratch, &mut AllKeys(&mut keys));
+    let mut scratch = strip::Scratch::new();
+    strip::scan_strip(&strip, &group, false, &mut scratch, &mut AllKeys(&mut keys));
     let shift = match metric {
         Metric::L2 => f64::from(facts.norm2),
         Metric::InnerProduct => 0.0,

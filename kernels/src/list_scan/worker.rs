@@ -1,27 +1,17 @@
-//! A worker: takes pieces of a block's work and runs the tile that fits.
+//! A worker: takes pieces of a block's work and scans them strip by strip.
 
 use super::{
     restrict::Allowed,
     seeker::{Block, Seeker},
     sets::Set,
-    tile::{self, EXACT_IP, EXACT_L2, FILTER_IP, FILTER_L2},
+    strip::{Ahead, Group, Places, Scratch, Sink, Strip, scan_strip, strip_panels},
     work::Work,
 };
 use crate::{
-    Metric,
     order::Slot,
-    rows::{Layout, PANEL, Rows},
-    simd::Isa,
+    rows::{PANEL, Rows},
 };
-use aligned_vec::{AVec, ConstAlign};
 use core::ops::Range;
-use pulp::{Simd, WithSimd};
-
-/// Bytes of a list that meet all their queries before the next: most of a first-level cache.
-const STRIP_BYTES: usize = 32 << 10;
-
-/// Panels of a strip at most: the keys of a tile with it stay in the first cache.
-const STRIP_PANELS: usize = 32;
 
 /// A run of panels of one list, and the queries that read it.
 #[derive(Debug, Clone)]
@@ -47,52 +37,6 @@ pub(super) enum How {
     Named,
     /// The rows that the restriction leaves to many queries are copied side by side for tiles to read.
     Gathered,
-}
-
-/// Queries that meet the same rows.
-pub(super) struct Group<'a> {
-    pub block: &'a Block<'a>,
-    pub d: usize,
-    /// Their places in the block.
-    pub queries: &'a [u32],
-}
-
-/// Where the keys of a tile go.
-pub(super) trait Sink {
-    /// Whether every key is wanted (see [`keys`](Self::keys)), not only survivors.
-    const ALL: bool = false;
-
-    /// Where the keys of a panel that begins `at` rows into the strip are written, when all are
-    /// wanted.
-    fn keys(&mut self, query: u32, at: usize) -> &mut [f32] {
-        unreachable!("query {query}, row {at}: only survivors are wanted")
-    }
-
-    /// The largest key worth offering.
-    fn limit(&self, query: u32) -> f32 {
-        unreachable!("query {query}: every key is wanted")
-    }
-
-    /// Offers the keys of a panel that begins `at` rows into the strip.
-    fn offer(&mut self, query: u32, at: usize, _keys: &[f32; PANEL]) {
-        unreachable!("query {query}, row {at}: every key is wanted")
-    }
-
-    /// Offers survivors that `write` writes itself: it is given the places to write to, and
-    /// returns how many it wrote and their smallest key.
-    fn take(&mut self, query: u32, at: usize, _write: impl FnOnce(Places<'_>) -> (usize, f32)) {
-        unreachable!("query {query}, row {at}: every key is wanted")
-    }
-}
-
-/// Where a tile writes survivors of a panel.
-pub(super) struct Places<'a> {
-    pub keys: &'a mut [f32; PANEL],
-    pub at: &'a mut [Slot; PANEL],
-    /// The panel's first row.
-    pub first: Slot,
-    /// Its rows that exist.
-    pub live: u32,
 }
 
 /// One worker of a block.
@@ -144,25 +88,16 @@ impl<'a> Worker<'a> {
         match piece.how {
             How::All => self.tiles(piece, members, next),
             How::Checked => {
-                self.allowed.resize(self.seekers.len(), None);
-                for set in sets {
-                    queries(set).for_each(|&q| self.allowed[q as usize] = Some(set.allowed));
-                }
+                self.allow(piece, work);
                 self.tiles(piece, members, next);
-                for &query in members {
-                    self.allowed[query as usize] = None;
-                }
+                self.allow_all(members);
             }
             How::Named => {
                 for set in sets {
                     queries(set).for_each(|&q| self.named(piece.list, q, &set.allowed));
                 }
             }
-            How::Gathered => {
-                for set in sets {
-                    self.gathered(piece, members, &set.allowed);
-                }
-            }
+            How::Gathered => self.gathered(piece, work),
         }
     }
 
@@ -180,8 +115,35 @@ impl<'a> Worker<'a> {
         }
     }
 
+    /// Looks up in their sets what the piece's queries find.
+    fn allow(&mut self, piece: &Piece, work: &Work<'a>) {
+        self.allowed.resize(self.seekers.len(), None);
+        for set in &work.sets[piece.sets.clone()] {
+            for &query in &work.members[set.members.clone()] {
+                self.allowed[query as usize] = Some(set.allowed);
+            }
+        }
+    }
+
+    /// Ends what [`allow`](Self::allow) began.
+    fn allow_all(&mut self, members: &[u32]) {
+        for &query in members {
+            if let Some(allowed) = self.allowed.get_mut(query as usize) {
+                *allowed = None;
+            }
+        }
+    }
+
     /// Copies the rows of the piece side by side, as many as stay in cache, for tiles to read.
-    fn gathered(&mut self, piece: &Piece, members: &[u32], allowed: &Allowed<'a>) {
+    fn gathered(&mut self, piece: &Piece, work: &Work<'a>) {
+        let members = &work.members[piece.members.clone()];
+        let [Set { allowed, .. }, others @ ..] = &work.sets[piece.sets.clone()] else {
+            return;
+        };
+        // The others are left the first of its rows.
+        if !others.is_empty() {
+            self.allow(piece, work);
+        }
         let rows = self.block.problem.lists[piece.list as usize].rows();
         let slots = allowed.slots().skip(piece.panels.start * PANEL);
         let mut slots = slots.take(piece.panels.len() * PANEL);
@@ -212,6 +174,7 @@ impl<'a> Worker<'a> {
             });
         }
         self.gathered = Some(copies);
+        self.allow_all(members);
     }
 
     fn any_unfiltered(&self, members: &[u32]) -> bool {
@@ -305,188 +268,6 @@ impl<'a> Worker<'a> {
         };
         scan_strip(strip, &group, exact, &mut scratch, &mut sink);
         self.scratch = scratch;
-    }
-}
-
-/// Queries of a tile at most.
-const TILE_QUERIES: usize = 6;
-
-/// What a tile writes on the way.
-pub(super) struct Scratch {
-    /// Panels as f32.
-    widened: AVec<f32, ConstAlign<64>>,
-    /// Keys of a tile's queries with a strip.
-    scores: AVec<f32, ConstAlign<64>>,
-}
-
-impl Scratch {
-    pub fn new() -> Self {
-        Self {
-            widened: AVec::new(64),
-            scores: AVec::new(64),
-        }
-    }
-}
-
-/// A run of panels of one list, or of rows gathered from it.
-pub(super) struct Strip<'a> {
-    pub list: u32,
-    pub rows: &'a Rows,
-    pub panels: Range<usize>,
-    pub ahead: Ahead<'a>,
-}
-
-/// High planes of panels that are read later, to be asked for in time.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Ahead<'a> {
-    /// Of the same list.
-    pub here: &'a [u16],
-    /// Of the next piece.
-    pub next: &'a [u16],
-}
-
-impl<'a> Ahead<'a> {
-    /// The `i`-th panel, of `size` values.
-    #[inline(always)]
-    pub fn panel(&self, i: usize, size: usize) -> Option<&'a [u16]> {
-        let at = i * size;
-        match at.checked_sub(self.here.len()) {
-            None => self.here.get(at..at + size),
-            Some(at) => self.next.get(at..at + size),
-        }
-    }
-}
-
-/// Panels of a strip.
-fn strip_panels(rows: &Rows, exact: bool, isa: Isa) -> usize {
-    let panel_bytes = if widens(rows, exact, isa) {
-        PANEL * rows.d() * size_of::<f32>()
-    } else {
-        rows.panel_bytes()
-    };
-    (STRIP_BYTES / panel_bytes).clamp(4, STRIP_PANELS)
-}
-
-/// Whether a tile reads panels that were written out as f32 first.
-fn widens(rows: &Rows, exact: bool, isa: Isa) -> bool {
-    match rows.layout() {
-        Layout::F32 => false,
-        Layout::F16 => true,
-        Layout::Planes | Layout::Copy | Layout::Bf16 => exact || !isa.rounds_queries(),
-    }
-}
-
-/// Runs the tile that fits over a strip, for all queries of a group; by exact values or those of
-/// the filter.
-pub(super) fn scan_strip(
-    strip: &Strip<'_>,
-    group: &Group<'_>,
-    exact: bool,
-    scratch: &mut Scratch,
-    sink: &mut impl Sink,
-) {
-    if group.queries.is_empty() {
-        return;
-    }
-    let (isa, metric) = (group.block.isa, group.block.problem.metric);
-    let norms = strip.rows.norms(strip.panels.clone());
-    let widen = widens(strip.rows, exact, isa);
-    #[cfg(target_arch = "x86_64")]
-    if let Some(bf16) = isa.bf16()
-        && !widen
-        && strip.rows.layout().has_high()
-    {
-        let panels = super::bf16::Panels {
-            high: strip.rows.high(strip.panels.clone()),
-            norms,
-            ahead: strip.ahead,
-        };
-        match metric {
-            Metric::L2 => super::bf16::scan::<true, _>(bf16, panels, group, sink),
-            Metric::InnerProduct => super::bf16::scan::<false, _>(bf16, panels, group, sink),
-        }
-        return;
-    }
-    #[cfg(target_arch = "x86_64")]
-    if let Some(avx2) = isa.avx2()
-        && widen
-        && !exact
-        && strip.rows.layout().has_high()
-        && group.queries.len() <= super::shift::QUERIES
-    {
-        let high = strip.rows.high(strip.panels.clone());
-        match metric {
-            Metric::L2 => super::shift::scan::<true, _>(avx2, high, norms, group, sink),
-            Metric::InnerProduct => super::shift::scan::<false, _>(avx2, high, norms, group, sink),
-        }
-        return;
-    }
-    let rows = strip.panels.len() * PANEL;
-    scratch.scores.resize(TILE_QUERIES * rows, 0.0);
-    if widen {
-        scratch.widened.resize(rows * group.d, 0.0);
-    }
-    isa.run(Tiles {
-        strip,
-        widened: widen.then_some(&mut scratch.widened[..]),
-        scores: &mut scratch.scores,
-        norms,
-        group,
-        exact,
-        metric,
-        sink,
-    });
-}
-
-/// The f32 tile over a strip, widened first where it is not f32.
-struct Tiles<'a, K> {
-    strip: &'a Strip<'a>,
-    widened: Option<&'a mut [f32]>,
-    scores: &'a mut [f32],
-    norms: &'a [f32],
-    group: &'a Group<'a>,
-    exact: bool,
-    metric: Metric,
-    sink: &'a mut K,
-}
-
-impl<K: Sink> WithSimd for Tiles<'_, K> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let panels = self.strip.panels.clone();
-        let panels: &[f32] = match self.widened {
-            Some(widened) => {
-                let isa = self.group.block.isa;
-                if self.exact {
-                    self.strip.rows.widen_exact(panels, isa, widened);
-                } else {
-                    self.strip.rows.widen(panels, isa, widened);
-                }
-                widened
-            }
-            None => self.strip.rows.f32_panels(panels),
-        };
-        let panels = tile::Panels {
-            values: panels,
-            norms: self.norms,
-        };
-        let (group, scores, sink) = (self.group, self.scores, self.sink);
-        match (self.metric, self.exact) {
-            (Metric::L2, false) => {
-                tile::scan::<S, FILTER_L2, K>(simd, panels, group, scores, sink);
-            }
-            (Metric::InnerProduct, false) => {
-                tile::scan::<S, FILTER_IP, K>(simd, panels, group, scores, sink);
-            }
-            (Metric::L2, true) => {
-                tile::scan::<S, EXACT_L2, K>(simd, panels, group, scores, sink);
-            }
-            (Metric::InnerProduct, true) => {
-                tile::scan::<S, EXACT_IP, K>(simd, panels, group, scores, sink);
-            }
-        }
     }
 }
 

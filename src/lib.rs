@@ -72,6 +72,7 @@ mod persist;
 mod plan;
 mod result;
 mod selector;
+mod stats;
 pub mod train;
 mod tune;
 
@@ -90,8 +91,9 @@ pub use params::{
 pub use persist::faiss::{DirectMap, FaissOptions};
 pub use persist::readers as io;
 pub use plan::{Config, DeviceKey, Knob, Order, SearchPlan, Source, Tuning};
-pub use result::{MemoryInfo, RangeResult, SearchResult, SearchStats, recall_at_k};
+pub use result::{RangeResult, SearchResult, recall_at_k};
 pub use selector::{IdSelector, Selection};
+pub use stats::{MemoryInfo, SearchStats};
 pub use tune::{
     GroundTruth, OperatingPoint, Parameter, ParameterSpace, Trial, TuneOptions, TuneReport, Tuner,
     pareto, suggest_nlist,

@@ -1,8 +1,7 @@
 //! What a search returns.
 
-use crate::{backend::IvfBackend, params::Limit};
+use crate::{backend::IvfBackend, stats::SearchStats};
 use burn::tensor::{Int, Tensor, backend::Backend};
-use serde::{Deserialize, Serialize};
 
 /// The nearest vectors of every query.
 ///
@@ -67,79 +66,6 @@ impl<B: IvfBackend> RangeResult<B> {
             self.distances.clone().unsqueeze(),
             self.labels.clone().unsqueeze(),
         )
-    }
-}
-
-/// How a search was done.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct SearchStats {
-    /// The mode that ran: `"matrix"`, `"csr"`, `"chunked"`, or `"empty"` when there was nothing
-    /// to compare.
-    pub mode: String,
-    /// The kernel that ran and its instruction set, e.g. `"host (avx512bf16)"` or `"portable"`.
-    pub kernel: String,
-    /// What rows were ranked by before those that could matter were compared exactly, e.g.
-    /// `"bf16 of planes"`; empty when nothing was compared.
-    pub filter: String,
-    /// In which order lists were read, `"list-major"` or `"query-major"`; empty in matrix mode.
-    pub order: String,
-    /// Why this mode.
-    pub reason: String,
-    /// Queries.
-    pub nq: usize,
-    /// Lists probed per query (1 for a flat index).
-    pub nprobe: usize,
-    /// Average queries per list, `nq · nprobe / nlist`.
-    pub avg_group: f64,
-    /// The average above which [`AutoRule::TorchIvf`](crate::AutoRule::TorchIvf) takes csr; 0
-    /// under another rule.
-    pub auto_threshold: f64,
-    /// Pieces the queries were cut into for the workspace limit.
-    pub query_chunks: usize,
-    /// (query, row) pairs compared; `None` where counting them takes a read of the device that
-    /// was not asked for ([`SearchParams::with_counts`](crate::SearchParams::with_counts)).
-    pub rows_scanned: Option<u64>,
-    /// (query, non-empty list) pairs read; `None` as above.
-    pub lists_scanned: Option<u64>,
-    /// (query, row) pairs compared exactly; which rows a filter lets pass may vary with threads.
-    /// `None` as above.
-    pub rows_reranked: Option<u64>,
-    /// The limit, where it left out any row (torch-ivf `effective_max_codes`);
-    /// [`Limit::Unlimited`] where every row of the probed lists was compared.
-    #[serde(default)]
-    pub effective_limit: Limit,
-    /// (query, list) pairs that safe pruning left out.
-    #[serde(default)]
-    pub lists_pruned: u64,
-    /// Kernels of this crate launched on a device, but for the coarse step's.
-    #[serde(default)]
-    pub launches: u64,
-    /// Reads that waited for the device.
-    #[serde(default)]
-    pub blocking_reads: u64,
-    /// Bytes of working memory the search was allowed.
-    #[serde(default)]
-    pub workspace: usize,
-}
-
-/// Bytes an index holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct MemoryInfo {
-    /// Stored vectors, with the slack of their allocations.
-    pub vectors: usize,
-    /// Ids and list bookkeeping.
-    pub ids: usize,
-    /// Centroids.
-    pub centroids: usize,
-    /// Reading orders and radii kept for limits and pruning; none before they were asked for.
-    #[serde(default)]
-    pub derived: usize,
-}
-
-impl MemoryInfo {
-    /// All of it.
-    pub fn total(&self) -> usize {
-        self.vectors + self.ids + self.centroids + self.derived
     }
 }
 

@@ -1,7 +1,7 @@
 //! The layers of the source tree (`docs/architecture.md`), checked, so that the picture cannot rot.
 //!
-//! * A module imports only from layers below its own: train, tune → index → persist → engine → lists, cluster →
-//!   backend → plan → error, metric, params, result, selector → the kernels crate.
+//! * A module imports only from layers below its own: train, tune → index → persist → engine → lists, cluster,
+//!   result → backend → plan → error, metric, params, selector, stats → the kernels crate.
 //! * Only `backend` names the kernels crate; `metric` re-exports how it compares, `error` wraps
 //!   its errors.
 //! * The kernels crate knows nothing of Burn.
@@ -19,10 +19,10 @@ const LAYERS: [&[&str]; 8] = [
     &["index"],
     &["persist"],
     &["engine"],
-    &["lists", "cluster"],
+    &["lists", "cluster", "result"],
     &["backend"],
     &["plan"],
-    &["error", "metric", "params", "result", "selector", "spans"],
+    &["error", "metric", "params", "selector", "spans", "stats"],
 ];
 
 /// Modules beside `backend` that may name the kernels crate, and what for.

@@ -1,7 +1,7 @@
 //! What a scan finds, as tensors on the device.
 
 use super::pairs;
-use crate::{metric::Metric, plan::Order, result::SearchStats};
+use crate::{metric::Metric, plan::Order, stats::SearchStats};
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use burn_ivf_kernels::list_scan::{Best, Found};
 use core::iter::Sum;

@@ -12,7 +12,8 @@ use crate::{
     metric::{Compare, Metric},
     params::{DEFAULT_WORKSPACE, FlatMode, Limit, SearchParams, Storage, check_workspace},
     plan::{self, Order},
-    result::{MemoryInfo, SearchResult, SearchStats},
+    result::SearchResult,
+    stats::{MemoryInfo, SearchStats},
 };
 use burn::tensor::{DType, Tensor};
 

@@ -13,7 +13,7 @@ use crate::{
         check_workspace,
     },
     plan::Tuning,
-    result::MemoryInfo,
+    stats::MemoryInfo,
 };
 use burn::tensor::{DType, Tensor, TensorData};
 use std::sync::{Arc, OnceLock};

@@ -11,8 +11,9 @@ use crate::{
     metric::Compare,
     params::{Limit, ResolvedParams, SearchParams},
     plan::{self, IvfProblem, Mode, Order, SearchPlan},
-    result::{SearchResult, SearchStats},
+    result::SearchResult,
     selector::Selection,
+    stats::SearchStats,
 };
 use burn::tensor::{DType, Int, Tensor, TensorData};
 

@@ -7,7 +7,8 @@ use crate::{
     error::{Error, Result},
     metric::Metric,
     params::DEFAULT_WORKSPACE,
-    result::{SearchResult, SearchStats},
+    result::SearchResult,
+    stats::SearchStats,
 };
 use burn::tensor::{DType, Tensor, TensorData};
 

@@ -15,7 +15,8 @@ use crate::{
     error::{Error, Result},
     metric::{Compare, Metric},
     params::DEFAULT_WORKSPACE,
-    result::{SearchResult, SearchStats},
+    result::SearchResult,
+    stats::SearchStats,
 };
 use burn::tensor::{DType, Tensor, TensorData};
 use core::cmp::Ordering;

@@ -7,7 +7,8 @@ use crate::{
     metric::Metric,
     params::Limit,
     persist::{FlatSettings, IvfFileSettings, Mapped},
-    result::{SearchResult, SearchStats},
+    result::SearchResult,
+    stats::SearchStats,
 };
 use burn::tensor::{DType, Tensor};
 use std::path::Path;

@@ -9,7 +9,8 @@ use crate::{
     error::{Error, Result, illegal},
     metric::Metric,
     params::{Limit, RangeBound, RangeParams},
-    result::{RangeResult, SearchStats},
+    result::RangeResult,
+    stats::SearchStats,
 };
 use burn::tensor::Tensor;
 

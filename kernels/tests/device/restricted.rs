@@ -5,7 +5,7 @@ use burn_ivf_kernels::{
     KernelError, Metric,
     device::Gpu,
     list_scan::{
-        DeviceProblem, List, ListIds, Order, Orders, Problem, Reads, SKIP,
+        DeviceProblem, List, ListIds, Order, Orders, Problem, Reads, SKIP, WORKSPACE,
         restrict::{ListOrder, Masks, ReadingOrder, Restriction},
         scan_restricted, scan_restricted_on, within, within_on,
     },

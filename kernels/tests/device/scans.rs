@@ -8,7 +8,7 @@ use burn_ivf_kernels::{
     KernelError, Metric,
     device::{Facts, Gpu},
     list_scan::{
-        self, Best, DeviceProblem, List, ListIds, Order, Problem, Reads, SKIP, order_on,
+        self, Best, DeviceProblem, List, ListIds, Order, Problem, Reads, SKIP, WORKSPACE, order_on,
         restrict::Restriction, scan_on,
     },
     rows::{

@@ -3,8 +3,13 @@
 //! Needs a Python with numpy and faiss-cpu, named by `BURN_IVF_PYTHON` (else `python3`); without it
 //! the tests say so and pass. `BURN_IVF_REQUIRE_FAISS=1` makes them fail instead.
 #![cfg(feature = "ndarray")]
-// Helpers of the shared suite unwrap, print skips, and are not all used by every target.
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    missing_docs,
+    dead_code,
+    reason = "helpers of the shared suite unwrap, print skips, and are not all used by every target"
+)]
 
 #[macro_use]
 mod suite;

@@ -1,7 +1,12 @@
 //! The suite on the flex backend.
 #![cfg(feature = "flex")]
-// Helpers of the shared suite unwrap, print skips, and are not all used by every target.
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    missing_docs,
+    dead_code,
+    reason = "helpers of the shared suite unwrap, print skips, and are not all used by every target"
+)]
 
 #[macro_use]
 mod suite;

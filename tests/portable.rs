@@ -1,7 +1,12 @@
 //! The bodies in Burn operations, as a backend without kernels would run them, against indexes.
 #![cfg(feature = "ndarray")]
-// Helpers of the shared suite unwrap, print skips, and are not all used by every target.
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    missing_docs,
+    dead_code,
+    reason = "helpers of the shared suite unwrap, print skips, and are not all used by every target"
+)]
 
 #[macro_use]
 mod suite;

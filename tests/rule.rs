@@ -1,8 +1,13 @@
 //! The suite's own rule, tested: the oracle accepts a right answer and rejects every kind of wrong
 //! one. Without this, a case that checks nothing would look like one that passes.
 #![cfg(feature = "ndarray")]
-// Helpers of the shared suite unwrap, print skips, and are not all used by every target.
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    missing_docs,
+    dead_code,
+    reason = "helpers of the shared suite unwrap, print skips, and are not all used by every target"
+)]
 
 #[macro_use]
 mod suite;

@@ -2,8 +2,13 @@
 //!
 //! Without a device the tests print a reason and pass; `BURN_IVF_REQUIRE_GPU=1` makes them fail.
 #![cfg(feature = "wgpu")]
-// Helpers of the shared suite unwrap, print skips, and are not all used by every target.
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, dead_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    missing_docs,
+    dead_code,
+    reason = "helpers of the shared suite unwrap, print skips, and are not all used by every target"
+)]
 
 #[macro_use]
 mod suite;

@@ -1,13 +1,12 @@
 //! J5: what a search takes beyond the index, the queries and the answer, measured in the allocator.
 //! One test, so that nothing else allocates beside it.
 #![cfg(feature = "ndarray")]
-// Helpers of the shared suite unwrap, print skips, and are not all used by every target.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
     missing_docs,
     dead_code,
-    reason = "a test fails by panicking, and shares helpers"
+    reason = "helpers of the shared suite unwrap, print skips, and are not all used by every target"
 )]
 
 #[macro_use]

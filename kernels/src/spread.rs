@@ -1,9 +1,9 @@
 //! Getting a helper off its caller's processor.
 //!
-//! A kernel may wake a thread on the processor of the thread that wakes it, though others are idle:
-//! Linux does in a virtual machine whose other processors have halted, as they then count as taken by
-//! somebody else. Both threads share one processor until the load balancer looks, milliseconds later,
-//! which is longer than most searches take. So the caller offers its processor once, and a helper that
+//! The operating system may wake a thread on the processor of the thread that wakes it, though others
+//! are idle: on Linux in a virtual machine this was seen after every pause of some milliseconds
+//! (`docs/benchmarks.md`). Both threads then shared one processor for milliseconds, which is longer than
+//! most searches take. So the caller offers its processor once, and a helper that
 //! finds itself there asks to run anywhere else; what it may run on is put back at once.
 
 /// The processor of the thread that asks for help.

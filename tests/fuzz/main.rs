@@ -9,7 +9,12 @@
 //! accept it; what it accepts must work. It may not panic, nor hold more than ten times the file's
 //! bytes (and [`SLACK`]) at any time. A failure names seed file, seed and case.
 #![cfg(feature = "ndarray")]
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test fails by panicking and prints how far it came"
+)]
 
 mod memory;
 mod mutate;

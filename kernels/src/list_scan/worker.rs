@@ -48,7 +48,7 @@ pub(super) struct Worker<'a> {
     scratch: Scratch,
     filtered: Vec<u32>,
     unfiltered: Vec<u32>,
-    /// What a checked piece leaves to each query, while it is read.
+    /// What a piece leaves to each query, while it is read and finds are looked up.
     allowed: Vec<Option<Allowed<'a>>>,
     /// Rows of a named or gathered piece.
     named: Vec<Slot>,
@@ -83,8 +83,6 @@ impl<'a> Worker<'a> {
     pub fn scan(&mut self, piece: &Piece, next: Option<&Piece>, work: &Work<'a>) {
         let next = next.map_or(&[][..], |next| self.high(next));
         let members = &work.members[piece.members.clone()];
-        let sets = &work.sets[piece.sets.clone()];
-        let queries = |set: &Set<'a>| work.members[set.members.clone()].iter();
         match piece.how {
             How::All => self.tiles(piece, members, next),
             How::Checked => {
@@ -93,8 +91,10 @@ impl<'a> Worker<'a> {
                 self.allow_all(members);
             }
             How::Named => {
-                for set in sets {
-                    queries(set).for_each(|&q| self.named(piece.list, q, &set.allowed));
+                for set in &work.sets[piece.sets.clone()] {
+                    for &query in &work.members[set.members.clone()] {
+                        self.named(piece.list, query, &set.allowed);
+                    }
                 }
             }
             How::Gathered => self.gathered(piece, work),

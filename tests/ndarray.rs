@@ -18,7 +18,7 @@ mount_properties!(ndarray_properties, NdArray, Some(Default::default()));
 
 #[cfg(feature = "autodiff")]
 mod gradients {
-    use super::suite::support::{Answer, normal};
+    use super::suite::support::*;
     use super::*;
     use burn::backend::Autodiff;
     use burn_ivf::{IndexFlat, IndexIvfFlat, Metric};
@@ -52,5 +52,20 @@ mod gradients {
         let gradients = loss.backward();
         assert!(q.grad(&gradients).is_none(), "the queries got a gradient");
         assert!(x.grad(&gradients).is_some(), "the graph itself works");
+    }
+
+    #[test]
+    fn the_bits_of_the_inner_backend() {
+        let device = Default::default();
+        let (base, queries) = (normal(300, 12, 5), normal(9, 12, 6));
+        for metric in METRICS {
+            let ours = trained::<NdArray>(&device, metric, 7, &base);
+            let theirs = trained::<Autodiff<NdArray>>(&device, metric, 7, &base);
+            for mode in IVF_MODES {
+                let a = search_ivf(&ours, &queries, 10, &probing(3, mode));
+                let b = search_ivf(&theirs, &queries, 10, &probing(3, mode));
+                a.assert_same(&b, "autodiff against its inner backend");
+            }
+        }
     }
 }

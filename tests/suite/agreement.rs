@@ -1,5 +1,5 @@
 //! One answer within a backend: modes, budgets and threads never change a bit (`docs/semantics.md`).
-//! Agreement across backends is in the test target `agreement`.
+//! Agreement across backends is in `across`.
 
 use super::oracle::Oracle;
 use super::support::*;

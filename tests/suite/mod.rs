@@ -3,6 +3,8 @@
 //!
 //! A case that is written but not listed here fails the test target `layers`.
 
+#[cfg(feature = "ndarray")]
+pub mod across;
 pub mod agreement;
 pub mod config;
 #[cfg(feature = "autodiff")]
@@ -173,6 +175,8 @@ macro_rules! mount {
             cases!(knn:
                 j1_knn_is_flat_search, edges, accumulator_is_knn_of_all, j3_strided_inputs, kmeans,
             );
+            #[cfg(feature = "ndarray")]
+            cases!(across: answers_agree, there_and_back, both_train_well);
             cases!(agreement:
                 modes_and_limits_are_bit_equal, few_probes_are_bit_equal, limits_have_effect,
                 threads_are_bit_equal, full_probe_equals_flat,

@@ -1,23 +1,12 @@
-//! Agreement across backends (`docs/semantics.md`): ids are equal unless the f64
-//! distances differ by less than 1e-6 relative, rows with equal bits always tie by id, distances
-//! agree up to rounding. ndarray is compared with every other backend that is compiled in and
-//! opens: `cargo test --features flex,wgpu --test agreement`.
-#![cfg(feature = "ndarray")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    missing_docs,
-    dead_code,
-    unused_macros
-)]
+//! Agreement across backends (`docs/semantics.md`): ids are equal unless the f64 distances differ by
+//! less than 1e-6 relative, rows with equal bits always tie by id, distances agree up to rounding.
+//! Every backend is compared with ndarray.
 
-mod suite;
-
+use super::agreement::problems;
+use super::oracle::{Oracle, measure, near};
+use super::support::*;
 use burn::backend::NdArray;
 use burn_ivf::{FlatMode, IvfBackend, Metric, SearchMode, SearchParams};
-use suite::agreement::problems;
-use suite::oracle::{Oracle, measure, near};
-use suite::support::*;
 
 type Host = NdArray;
 
@@ -51,8 +40,8 @@ fn assert_agree(metric: Metric, base: &Rows, queries: &Rows, a: &Answer, b: &Ans
     }
 }
 
-/// The same lists, the same probes, every mode: ndarray against another backend.
-fn agree<B: IvfBackend>(device: &B::Device) {
+/// The same lists, the same probes, every mode.
+pub fn answers_agree<B: IvfBackend>(device: &B::Device) {
     let (n, nq) = (sized::<B>(device, 1000, 260), sized::<B>(device, 30, 9));
     for (name, base, queries) in problems(n, nq) {
         for metric in METRICS {
@@ -92,7 +81,7 @@ fn agree<B: IvfBackend>(device: &B::Device) {
 }
 
 /// There and back: values, ids, lists, settings and answers survive.
-fn round_trip<B: IvfBackend>(device: &B::Device) {
+pub fn there_and_back<B: IvfBackend>(device: &B::Device) {
     let (base, queries) = (normal(150, 9, 1), normal(6, 9, 2));
     let ids: Vec<i64> = (0..150).map(|row| 5000 - 3 * row).collect();
     let mut index = trained::<Host>(&host(), Metric::L2, 6, &base);
@@ -129,7 +118,7 @@ fn round_trip<B: IvfBackend>(device: &B::Device) {
 }
 
 /// An index trained on one backend and one trained on another both answer right.
-fn own_training<B: IvfBackend>(device: &B::Device) {
+pub fn both_train_well<B: IvfBackend>(device: &B::Device) {
     let (base, queries) = (clustered(400, 8, 9, 0.05, 3), clustered(6, 8, 9, 0.05, 4));
     for metric in METRICS {
         let ours = trained::<Host>(&host(), metric, 8, &base);
@@ -140,102 +129,3 @@ fn own_training<B: IvfBackend>(device: &B::Device) {
         assert_agree(metric, &base, &queries, &a, &b, &B::name(device));
     }
 }
-
-#[cfg(feature = "autodiff")]
-#[test]
-fn autodiff_is_its_inner_backend() {
-    use burn::backend::Autodiff;
-    let (base, queries) = (normal(300, 12, 5), normal(9, 12, 6));
-    for metric in METRICS {
-        let ours = trained::<Host>(&host(), metric, 7, &base);
-        let theirs = trained::<Autodiff<Host>>(&host(), metric, 7, &base);
-        for mode in IVF_MODES {
-            let a = search_ivf(&ours, &queries, 10, &probing(3, mode));
-            let b = search_ivf(&theirs, &queries, 10, &probing(3, mode));
-            a.assert_same(&b, "autodiff against its inner backend");
-        }
-    }
-}
-
-/// The three comparisons with one backend.
-macro_rules! compare_with {
-    ($name:ident, $backend:ty, $device:expr) => {
-        mod $name {
-            #[test]
-            fn answers() {
-                if let Some(device) = $device {
-                    crate::agree::<$backend>(&device);
-                }
-            }
-
-            #[test]
-            fn there_and_back() {
-                if let Some(device) = $device {
-                    crate::round_trip::<$backend>(&device);
-                }
-            }
-
-            #[test]
-            fn training() {
-                if let Some(device) = $device {
-                    crate::own_training::<$backend>(&device);
-                }
-            }
-        }
-    };
-}
-
-compare_with!(ndarray, burn::backend::NdArray, Some(Default::default()));
-
-#[cfg(feature = "flex")]
-compare_with!(flex, burn::backend::Flex, Some(Default::default()));
-
-/// A CubeCL backend, raw and under fusion, its device opened once.
-#[cfg(feature = "cube")]
-macro_rules! compare_with_cube {
-    ($raw:ident, $fused:ident, $name:literal, $raw_type:ty, $fused_type:ty) => {
-        mod $raw {
-            use burn::tensor::Device;
-            use std::sync::OnceLock;
-
-            pub type Raw = $raw_type;
-
-            pub fn device() -> Option<Device<Raw>> {
-                static DEVICE: OnceLock<Option<Device<Raw>>> = OnceLock::new();
-                DEVICE
-                    .get_or_init(|| crate::suite::open::open::<Raw>($name))
-                    .clone()
-            }
-
-            compare_with!(raw, super::Raw, super::device());
-        }
-        compare_with!($fused, $fused_type, super::$raw::device());
-    };
-}
-
-#[cfg(feature = "wgpu")]
-compare_with_cube!(
-    wgpu,
-    wgpu_fusion,
-    "wgpu",
-    burn_cubecl::CubeBackend<cubecl::wgpu::WgpuRuntime, f32, i32, u32>,
-    burn::backend::Wgpu
-);
-
-#[cfg(feature = "cuda")]
-compare_with_cube!(
-    cuda,
-    cuda_fusion,
-    "cuda",
-    burn_cubecl::CubeBackend<cubecl::cuda::CudaRuntime, f32, i32, u8>,
-    burn::backend::Cuda
-);
-
-#[cfg(feature = "rocm")]
-compare_with_cube!(
-    rocm,
-    rocm_fusion,
-    "rocm",
-    burn_cubecl::CubeBackend<cubecl::hip::HipRuntime, f32, i32, u8>,
-    burn::backend::Rocm
-);

@@ -4,7 +4,7 @@
 //! expression once and turn it into bits, one per stored row.
 
 use crate::error::{Error, Result, illegal};
-use core::ops::{BitAnd, BitOr, BitXor, Not, Range};
+use core::ops::{BitAnd, BitOr, BitXor, Deref, Not, Range};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -30,9 +30,8 @@ pub enum IdSelector {
         /// One above the largest id.
         max: i64,
     },
-    /// The ids listed, ascending without repeats (faiss `IDSelectorBatch`, `IDSelectorArray`); made
-    /// by [`batch`](Self::batch).
-    Batch(Arc<[i64]>),
+    /// The ids listed (faiss `IDSelectorBatch`, `IDSelectorArray`); made by [`batch`](Self::batch).
+    Batch(SortedIds),
     /// Id `i` when bit `i % 8` of byte `i / 8` is set, the lowest bit first (faiss
     /// `IDSelectorBitmap`). Negative ids and ids beyond the bits are not in it.
     Bitmap(Arc<[u8]>),
@@ -57,10 +56,7 @@ impl IdSelector {
 
     /// The ids given, in any order; repeats do no harm.
     pub fn batch(ids: impl IntoIterator<Item = i64>) -> Self {
-        let mut ids: Vec<i64> = ids.into_iter().collect();
-        ids.sort_unstable();
-        ids.dedup();
-        Self::Batch(ids.into())
+        Self::Batch(ids.into_iter().collect::<Vec<i64>>().into())
     }
 
     /// The ids whose bit is set in bytes, the lowest bit of a byte first (faiss, Arrow).
@@ -102,6 +98,33 @@ impl IdSelector {
             Self::Or(a, b) => Compiled::Or(Box::new([a.compile(), b.compile()])),
             Self::Xor(a, b) => Compiled::Xor(Box::new([a.compile(), b.compile()])),
         }
+    }
+}
+
+/// Ids in ascending order, each once, whatever order they are given in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<i64>", into = "Vec<i64>")]
+pub struct SortedIds(Arc<[i64]>);
+
+impl From<Vec<i64>> for SortedIds {
+    fn from(mut ids: Vec<i64>) -> Self {
+        ids.sort_unstable();
+        ids.dedup();
+        Self(ids.into())
+    }
+}
+
+impl From<SortedIds> for Vec<i64> {
+    fn from(ids: SortedIds) -> Self {
+        ids.to_vec()
+    }
+}
+
+impl Deref for SortedIds {
+    type Target = [i64];
+
+    fn deref(&self) -> &[i64] {
+        &self.0
     }
 }
 
@@ -313,6 +336,20 @@ mod tests {
         let words = IdSelector::bitmap_u32(&[0b110, 1]);
         let members: Vec<i64> = (-20..80).filter(|&id| words.contains(id)).collect();
         assert_eq!(members, [1, 2, 32]);
+    }
+
+    /// What a file says in any order means the same as what `batch` is given.
+    #[test]
+    fn stored_batches_are_sorted() {
+        let ids = [700, 5, 900, 5, -3];
+        let stored = serde_json::to_string(&IdSelector::batch(ids)).unwrap();
+        assert_eq!(stored, r#"{"Batch":[-3,5,700,900]}"#);
+        let shuffled = stored.replace("-3,5,700,900", "700,5,900,5,-3");
+        let read: IdSelector = serde_json::from_str(&shuffled).unwrap();
+        assert_eq!(read, IdSelector::batch(ids));
+        let mut words = [0];
+        read.compile().select(&[5, 6, -3, 901, 900], &mut words);
+        assert_eq!(words, [0b10101]);
     }
 
     #[test]

@@ -8,6 +8,13 @@ use burn_ivf::{
     KMeansParams, KMeansReport, MappedIndex, MemoryInfo, Metric, Order, SearchMode, SearchParams,
     SearchPlan, SearchResult, SearchStats, Storage,
 };
+use burn_ivf::{
+    Budget, BudgetStrategy, DeviceKey, DirectMap, FaissOptions, GroundTruth, IdSelector, KnnLimits,
+    Limit, ListOrdering, MaxCodes, MaxCodesRule, Missing, OperatingPoint, Parameter,
+    ParameterSpace, Profile, RangeBound, RangeParams, Selection, Subset, Trial, TuneOptions,
+    TuneReport,
+    train::{Filled, Mining},
+};
 
 fn shared<T: Send + Sync + 'static>() {}
 fn value<T: Clone + std::fmt::Debug + Send + Sync + 'static>() {}
@@ -59,6 +66,15 @@ fn names_and_records() {
     stored::<KMeansReport>();
     stored::<MemoryInfo>();
     stored::<Counters>();
+    stored::<(Limit, MaxCodes, MaxCodesRule)>();
+    stored::<(Budget, BudgetStrategy, ListOrdering, Profile)>();
+    stored::<(RangeParams, RangeBound)>();
+    stored::<(IdSelector, Selection)>();
+    stored::<(Missing, Subset, KnnLimits)>();
+    stored::<(FaissOptions, DirectMap)>();
+    stored::<(TuneOptions, GroundTruth, Parameter, ParameterSpace)>();
+    stored::<(TuneReport, Trial, OperatingPoint)>();
+    stored::<(Mining, Filled, DeviceKey)>();
 }
 
 #[cfg(feature = "ndarray")]

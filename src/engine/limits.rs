@@ -110,7 +110,8 @@ pub(crate) fn prune<E: IvfBackend>(
     for (i, lists) in lists.chunks_exact_mut(nprobe).enumerate() {
         let kth = f64::from(kth[i]);
         for (list, &distance) in lists.iter_mut().zip(&distances[i * nprobe..]).skip(1) {
-            if *list == SKIP {
+            // A centroid beyond the range of distances says nothing of its rows.
+            if *list == SKIP || !distance.is_finite() {
                 continue;
             }
             let distance = f64::from(distance);

@@ -47,18 +47,35 @@ pub(crate) fn exhaustive_chunked<E: IvfBackend>(scan: &Scan<'_, E>) -> Result<Hi
     one_list(scan)
 }
 
-/// Queries that may be searched at once, so that selectors of their own, each `mask_words` words of
-/// bits, take no more than a quarter of the workspace.
-pub(crate) fn selected_queries(
+/// The queries that are searched at once, so that their selectors, each `mask_words` words of bits,
+/// take no more than a quarter of the workspace: runs of queries that name few enough of them.
+pub(crate) fn selected_pieces(
     selection: Option<&Selection>,
+    nq: usize,
     mask_words: usize,
     workspace: usize,
-) -> usize {
+) -> Vec<core::ops::Range<usize>> {
     let most = (workspace / 16 / mask_words.max(1)).max(1);
-    match selection {
-        Some(Selection::PerQuery { selectors, .. }) if selectors.len() > most => most,
-        _ => usize::MAX,
+    let (mut pieces, mut first) = (Vec::new(), 0);
+    if let Some(Selection::PerQuery { selectors, of }) = selection
+        && selectors.len() > most
+    {
+        // The last piece that a selector was named in.
+        let mut piece = vec![usize::MAX; selectors.len()];
+        let mut named = 0;
+        for (query, &selector) in of.iter().enumerate() {
+            if piece[selector as usize] != pieces.len() {
+                if named == most {
+                    pieces.push(first..query);
+                    (first, named) = (query, 0);
+                }
+                piece[selector as usize] = pieces.len();
+                named += 1;
+            }
+        }
     }
+    pieces.push(first..nq);
+    pieces
 }
 
 /// Every query against the only list there is.

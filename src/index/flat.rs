@@ -4,7 +4,6 @@ use super::validate;
 use crate::{
     backend::{
         Counters, Counts, Hits, IvfBackend, ListStore, Masks, Restriction, Scan, pairs::Pairs,
-        portable::pieces,
     },
     engine,
     error::{Error, Result, illegal},
@@ -241,9 +240,9 @@ impl<B: IvfBackend> IndexFlat<B> {
             mode = stats.mode.as_str()
         );
         let selection = params.selection.as_ref();
-        let at_once = engine::selected_queries(selection, self.lists.mask_words(), workspace);
+        let words = self.lists.mask_words();
         let mut parts = Vec::new();
-        for range in pieces(nq, at_once) {
+        for range in engine::selected_pieces(selection, nq, words, workspace) {
             let masks = selection.map(|selection| self.lists.masks(selection, range.clone()));
             let queries = queries.clone().slice([range, 0..self.d]);
             if let Compare::Pairs(_) = self.metric.compare() {

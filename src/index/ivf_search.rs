@@ -4,7 +4,7 @@ use super::{IndexIvfFlat, flat::lift, validate};
 use crate::{
     backend::{
         Counters, Counts, Hits, IvfBackend, ListStore, Restriction, SKIP, Scan, exact_pair,
-        label_dtype, list_numbers, pairs::Pairs, portable::pieces, read, read_int,
+        label_dtype, list_numbers, pairs::Pairs, read, read_int,
     },
     engine::{self, Probes},
     error::{Error, Result},
@@ -254,10 +254,10 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         } else {
             None
         };
-        let at_once = engine::selected_queries(selection, lists.mask_words(), params.workspace);
+        let words = lists.mask_words();
         let mut parts = Vec::new();
         let (mut query_chunks, mut pruned) = (0, 0);
-        for range in pieces(nq, at_once) {
+        for range in engine::selected_pieces(selection, nq, words, params.workspace) {
             let masks = selection.map(|selection| lists.masks(selection, range.clone()));
             let restriction = Restriction {
                 caps: caps

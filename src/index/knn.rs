@@ -20,13 +20,15 @@ use crate::{
 };
 use burn::tensor::{DType, Tensor, TensorData};
 use core::cmp::Ordering;
+use serde::{Deserialize, Serialize};
 
 /// How many bytes of vectors and of queries [`knn`] takes at once (faiss `vectorsMemoryLimit`,
 /// `queriesMemoryLimit`), at least one vector each; 0 takes all. Answers do not depend on it.
 ///
 /// A search copies the vectors it takes into the layout its kernels read, so `vectors` bounds that
 /// copy; more than one piece of vectors costs a read of the device per piece.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct KnnLimits {
     /// Bytes of vectors, 4 a component.
     pub vectors: usize,

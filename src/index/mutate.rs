@@ -20,10 +20,12 @@ use crate::{
 };
 use burn::tensor::{DType, Tensor};
 use core::ops::Range;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 /// What to do with an id that no vector has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Missing {
     /// Add the vector.
     Insert,
@@ -32,7 +34,8 @@ pub enum Missing {
 }
 
 /// A part of an index, for `copy_subset`; in brackets faiss's number of the type.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Subset {
     /// The ids of a half-open range (0).

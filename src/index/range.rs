@@ -2,9 +2,7 @@
 
 use super::{IndexFlat, IndexIvfFlat, validate};
 use crate::{
-    backend::{
-        Counters, Counts, IvfBackend, ListStore, RangeHits, Restriction, Scan, portable::pieces,
-    },
+    backend::{Counters, Counts, IvfBackend, ListStore, RangeHits, Restriction, Scan},
     engine,
     error::{Error, Result, illegal},
     metric::Metric,
@@ -189,9 +187,9 @@ impl<B: IvfBackend> IndexFlat<B> {
         let lists = self.lists();
         let mut found = Found::new(self.metric(), radius, params, most)?;
         let selection = params.search.selection.as_ref();
-        let at_once = engine::selected_queries(selection, lists.mask_words(), workspace);
+        let words = lists.mask_words();
         if nq > 0 && self.ntotal() > 0 {
-            for range in pieces(nq, at_once) {
+            for range in engine::selected_pieces(selection, nq, words, workspace) {
                 let masks = selection.map(|selection| lists.masks(selection, range.clone()));
                 let queries = queries.clone().slice([range, 0..self.d()]);
                 let scan = self.scan(queries, 1, workspace, masks.as_ref())?;
@@ -249,8 +247,8 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 None
             };
             let nprobe = resolved.nprobe;
-            let at_once = engine::selected_queries(selection, lists.mask_words(), workspace);
-            for range in pieces(nq, at_once) {
+            let words = lists.mask_words();
+            for range in engine::selected_pieces(selection, nq, words, workspace) {
                 let masks = selection.map(|selection| lists.masks(selection, range.clone()));
                 let probes = engine::Probes {
                     lists: all.lists.clone().slice([range.clone(), 0..nprobe]),

@@ -7,6 +7,7 @@
 use super::{config::Config, tuning};
 use crate::error::{Error, Result};
 use core::fmt;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
     path::PathBuf,
@@ -120,7 +121,8 @@ impl fmt::Display for Knob {
 }
 
 /// What a device is called where values are looked up for it; what is not known is empty.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct DeviceKey {
     /// The kind of backend: `"cpu"`, `"cuda"`, `"hip"`, `"wgpu"`.
     pub backend: String,

@@ -3,6 +3,7 @@
 use crate::{backend::IvfBackend, error::Result, index::Index};
 use burn::tensor::Tensor;
 use core::ops::ControlFlow;
+use serde::{Deserialize, Serialize};
 
 /// What a batch becomes: vectors, and ids where they are not to be automatic.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ impl<B: IvfBackend> From<(Tensor<B, 2>, Vec<i64>)> for Embedded<B> {
 }
 
 /// How far filling has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Filled {
     /// Batches added.
     pub batches: usize,

@@ -7,9 +7,10 @@ use crate::{
     index::Index,
 };
 use burn::tensor::{Int, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
 
 /// How many negatives, and among how many neighbours they are looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mining {
     /// Negatives per embedding.
     pub k: usize,

@@ -4,6 +4,7 @@
 use super::Parameter;
 use crate::{backend::IvfBackend, index::IndexIvfFlat, params::SearchParams};
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// Which values of which parameters to try: every combination of them.
 ///
@@ -13,7 +14,7 @@ use core::fmt;
 /// let names: Vec<_> = space.combinations(&SearchParams::default()).iter().map(|p| p.to_string()).collect();
 /// assert_eq!(names, ["nprobe=1", "nprobe=4", "nprobe=16"]);
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ParameterSpace {
     axes: Vec<(Parameter, Vec<usize>)>,
 }
@@ -58,7 +59,7 @@ impl ParameterSpace {
 }
 
 /// What one setting finds and costs.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OperatingPoint {
     /// The setting.
     pub params: SearchParams,

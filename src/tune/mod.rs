@@ -26,6 +26,7 @@ use bound::Observed;
 use burn::tensor::Tensor;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 use std::time::Instant;
 
 /// How to tune.
@@ -39,7 +40,8 @@ use std::time::Instant;
 /// };
 /// assert_eq!(options.repeats, 3);
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct TuneOptions {
     /// How sure the promise and the intervals are to be, in [0.5, 1): 0.99.
     pub confidence: f64,
@@ -81,7 +83,7 @@ impl Default for TuneOptions {
 }
 
 /// The true neighbours of queries.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GroundTruth {
     /// Ids, row-major `[nq, width]`, best first; -1 where there are fewer.
     pub ids: Vec<i64>,

@@ -8,12 +8,14 @@ use crate::{
     params::{AutoRule, Budget, BudgetStrategy, Limit, MaxCodes, MaxCodesRule, SearchParams},
 };
 use core::{fmt, str::FromStr};
+use serde::{Deserialize, Serialize};
 
 /// A numeric search parameter of which more means better recall and more work.
 ///
 /// A further one needs a variant, its name, and a line in each `match` below; whatever tunes or
 /// explores then knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Parameter {
     /// Lists read per query.

@@ -3,9 +3,10 @@
 use super::{OperatingPoint, Parameter};
 use crate::params::SearchParams;
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 /// The smallest value that promises the target, and why it was chosen.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TuneReport {
     /// The parameters to search with.
     pub params: SearchParams,
@@ -31,7 +32,7 @@ pub struct TuneReport {
 }
 
 /// One value tried.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     /// The value.
     pub value: usize,

@@ -36,7 +36,7 @@ struct Case {
 impl Case {
     fn random(seed: u64) -> Self {
         let rng = &mut ChaCha8Rng::seed_from_u64(seed);
-        let d = [1, 3, 8, 16, 31, 64, 130][rng.random_range(0..7)];
+        let d = [1, 1, 3, 8, 16, 31, 64, 130, 257, 1000][rng.random_range(0..10)];
         let nlist = rng.random_range(1..9);
         let layout = Layout::ALL[rng.random_range(0..Layout::ALL.len())];
         let ties = rng.random_bool(0.3);
@@ -47,7 +47,7 @@ impl Case {
                 rng.random_range(-1.0_f32..1.0)
             }
         };
-        let most = [0, 20, 200, 3000][rng.random_range(0..4)];
+        let most = [0, 20, 200, if d > 200 { 300 } else { 3000 }][rng.random_range(0..4)];
         let mut rows = Vec::new();
         let mut ids = Vec::new();
         for _ in 0..nlist {
@@ -57,10 +57,15 @@ impl Case {
                 let row: Vec<f32> = (0..d).map(|_| value(rng)).collect();
                 list.push(&row);
             }
-            ids.push((0..n).map(|_| rng.random_range(0..5000_i64)).collect());
+            // Even, so none is -1.
+            ids.push(
+                (0..n)
+                    .map(|_| 2 * rng.random_range(-1500..1000_i64))
+                    .collect(),
+            );
             rows.push(list);
         }
-        let nq = [1, 2, 7, 40][rng.random_range(0..4)];
+        let nq = [1, 2, 7, 40, 200][rng.random_range(0..if most > 200 { 4 } else { 5 })];
         let nprobe = rng.random_range(1..=nlist);
         let mut queries: Vec<f32> = (0..nq * d).map(|_| value(rng)).collect();
         if rng.random_bool(0.1) {
@@ -101,7 +106,7 @@ impl Case {
             for list in &rows {
                 starts.push(starts[starts.len() - 1] + list.len().div_ceil(32));
             }
-            let count = rng.random_range(1..4);
+            let count = [1, 2, 3, nq][rng.random_range(0..4)];
             let mut mask = || {
                 let mut words = vec![0_u32; starts[rows.len()]];
                 for (l, list) in rows.iter().enumerate() {
@@ -113,7 +118,7 @@ impl Case {
             };
             let masks = (0..count).map(|_| mask()).collect();
             let of = if count > 1 {
-                (0..nq).map(|_| rng.random_range(0..count)).collect()
+                (0..nq).map(|_| rng.random_range(0..count as u32)).collect()
             } else {
                 Vec::new()
             };
@@ -121,7 +126,7 @@ impl Case {
         });
         Self {
             d,
-            k: [1, 5, 30, 400][rng.random_range(0..4)],
+            k: [1, 5, 30, 400, 100_000][rng.random_range(0..if nq > 7 { 4 } else { 5 })],
             nprobe,
             metric: Metric::ALL[rng.random_range(0..2)],
             rows,
@@ -304,7 +309,7 @@ fn rows_within_a_distance_are_all_found() {
                 Isa::detect(),
             );
             let every = every.unwrap();
-            let hits = every.labels.iter().filter(|&&id| id >= 0).count();
+            let hits = every.labels.iter().filter(|&&id| id != -1).count();
             let pick = every.distances[rng.random_range(0..every.distances.len())];
             let limit = match share {
                 0.0 => f32::NEG_INFINITY,

@@ -214,9 +214,11 @@ pub fn b20_b21_repeats_and_changes<B: IvfBackend>(device: &B::Device) {
     for mode in [SearchMode::Matrix, SearchMode::Csr] {
         let params = probing(4, mode);
         let first = search_ivf(&index, &queries, 10, &params);
+        let held = index.memory_info();
         for _ in 0..3 {
             search_ivf(&index, &queries, 10, &params).assert_same(&first, "repeat");
         }
+        assert_eq!(index.memory_info(), held, "a repeat keeps nothing more");
         search_ivf(&index, &queries, 3, &probing(10, mode)); // another shape in between
         search_ivf(&index, &queries, 10, &params).assert_same(&first, "repeat");
     }

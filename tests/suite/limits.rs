@@ -88,7 +88,7 @@ pub fn c4_limit_beyond_reach<B: IvfBackend>(device: &B::Device) {
 /// C5: recall against the unlimited search does not fall with max_codes.
 pub fn c5_recall_rises<B: IvfBackend>(device: &B::Device) {
     let base = uniform(sized::<B>(device, 4000, 1500), 8, 50);
-    let index = trained::<B>(device, Metric::L2, 32, &base);
+    let index = trained::<B>(device, Metric::L2, sized::<B>(device, 64, 32), &base);
     let queries = uniform(sized::<B>(device, 200, 40), 8, 51);
     let exact = search_ivf(&index, &queries, 10, &SearchParams::exact().with_nprobe(16));
     let mut before = 0.0;
@@ -158,6 +158,26 @@ pub fn c10_profiles<B: IvfBackend>(device: &B::Device) {
         assert_eq!(profile.to_string().parse::<Profile>().unwrap(), profile);
     }
     assert!("fast".parse::<Profile>().is_err());
+    // Where the budget cuts, the rows nearest to the centroid are read: of 0, 1, .. 34999 in a shuffled
+    // order, those below 32768.
+    let n = 35_000;
+    let rows = Rows::new((0..n).map(|i| (i * 9_973 % n) as f32).collect(), 1);
+    let one = preset::<B>(device, Metric::L2, &Rows::new(vec![0.0], 1), &rows);
+    let last = Rows::new(vec![n as f32], 1);
+    for (profile, nearest) in [
+        (Profile::ApproxFast, 32_767.0),
+        (Profile::ApproxQuality, 34_999.0),
+    ] {
+        let params = SearchParams::of(profile).with_counts();
+        let found = search_ivf(&one, &last, 1, &params);
+        assert_eq!(
+            found.d[0],
+            (n as f32 - nearest) * (n as f32 - nearest),
+            "{profile}"
+        );
+        let budget = profile.budget().unwrap().min(n);
+        assert_eq!(found.stats.rows_scanned, Some(budget as u64), "{profile}");
+    }
 }
 
 /// C12 to C14 on an index: budgets choose how many rows of each list are compared.

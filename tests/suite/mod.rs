@@ -13,6 +13,7 @@ pub mod faiss;
 pub mod flat;
 pub mod halves;
 pub mod hostile;
+pub mod identities;
 pub mod ids;
 pub mod ivf;
 pub mod knn;
@@ -35,6 +36,7 @@ pub mod sets;
 pub mod snapshots;
 pub mod storage;
 pub mod support;
+pub mod surface;
 pub mod training;
 pub mod training_edges;
 pub mod tuning;
@@ -162,7 +164,12 @@ macro_rules! mount {
             );
             cases!(selectors:
                 e2_e3_e4_e7_on_a_line, e5_e6_filter_is_the_subset, filters_at_few_probes,
-                e5_bitmaps_per_query, selectors_are_chunked, wrong_selections,
+                e5_bitmaps_per_query, e5_bitmaps_equal_masked_brute_force, selectors_are_chunked, wrong_selections,
+            );
+            cases!(surface: searches_find_what_is_left, ranges_find_what_is_left);
+            cases!(identities:
+                full_budgets_at_random, pruning_is_safe_at_random, pruning_beyond_the_range,
+                any_history_equals_a_fresh_build, many_queries_under_restrictions, many_selectors,
             );
             cases!(saving:
                 h1_ivf_round_trip, h1_flat_round_trip, h8_untrained, h10_goes_on, small_ones,

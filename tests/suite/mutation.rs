@@ -168,6 +168,18 @@ pub fn f4_reconstruct_any_id<B: IvfBackend>(device: &B::Device) {
         }
     }
     assert_eq!(index.reconstruct_batch(&[]).unwrap().dims(), [0, 5]);
+    let mut bytes = Vec::new();
+    index.write_to(&mut bytes).unwrap();
+    let loaded = IndexIvfFlat::<B>::read_from(&bytes[..], device).unwrap();
+    let left = &ids[80..];
+    let found = loaded.reconstruct_batch(left).unwrap();
+    assert_eq!(
+        floats(found),
+        base.range(80..ids.len()).data,
+        "after saving"
+    );
+    let error = refused(loaded.reconstruct(ids[3]));
+    assert_eq!(error, Error::MissingId { id: ids[3] });
 }
 
 /// F5: the vector moves to its new list, ntotal stays, the old vector is not to be found.

@@ -106,7 +106,7 @@ pub fn d1_equals_brute_force<B: IvfBackend>(device: &B::Device) {
     }
 }
 
-/// A11: ids given by the caller.
+/// A11: ids given by the caller; every row within 5, and no other.
 pub fn a11_given_ids<B: IvfBackend>(device: &B::Device) {
     let base = uniform(50, 8, 82);
     let mut index = burn_ivf::IndexFlat::<B>::new(8, Metric::L2, device).unwrap();
@@ -123,8 +123,13 @@ pub fn a11_given_ids<B: IvfBackend>(device: &B::Device) {
             .range_search(base.range(0..9).on(device), 5.0)
             .unwrap(),
     );
-    for (a, b) in a.iter().zip(&b) {
-        assert!(!a.is_empty());
+    for (q, (a, b)) in a.iter().zip(&b).enumerate() {
+        let value = |x: usize| measure(Metric::L2, base.row(q), base.row(x)).0;
+        let within = (0..50).filter(|&x| value(x) <= 5.0);
+        assert!(a.iter().map(|hit| hit.1).eq(within.map(|x| x as i64 + 100)));
+        for &(d, id) in a {
+            assert!((f64::from(d) - value(id as usize - 100)).abs() <= 1e-5);
+        }
         let shifted: Vec<(f32, i64)> = b.iter().map(|&(d, i)| (d, i + 100)).collect();
         assert_eq!(a, &shifted);
     }
@@ -194,6 +199,8 @@ pub fn c9_empty_lists_stop<B: IvfBackend>(device: &B::Device) {
     );
     let ids: Vec<i64> = found[0].iter().map(|hit| hit.1).collect();
     assert_eq!(ids, [0, 1, 2, 3, 4, 5, 6]);
+    let whole = read(&index.range_search(query.on(device), 110.0).unwrap());
+    assert!(found[0].iter().all(|hit| whole[0].contains(hit)));
     // A hit beyond the stop is not seen.
     let beyond = read(
         &index

@@ -1,5 +1,6 @@
 //! Which ids a search may find (acceptance group E).
 
+use super::oracle::Oracle;
 use super::support::*;
 use burn_ivf::{Error, IdSelector, IvfBackend, Metric, SearchMode, SearchParams, Selection};
 use rand::Rng;
@@ -155,6 +156,48 @@ pub fn e5_bitmaps_per_query<B: IvfBackend>(device: &B::Device) {
         refused(Selection::bitmap_u32(&words, nq, n + 32)),
         Error::Count { .. }
     ));
+}
+
+/// E5: words shared by all queries and words of each query's own, at every sparsity, number of rows and
+/// k: brute force in f64 over the rows whose bit is set.
+pub fn e5_bitmaps_equal_masked_brute_force<B: IvfBackend>(device: &B::Device) {
+    let mut rng = rng(110);
+    let shares = [0.01, 0.2, 0.4, 0.6, 0.8, 0.99];
+    for (n, keep) in shares
+        .into_iter()
+        .flat_map(|keep| [(32, keep), (100, keep)])
+    {
+        let nq = 5;
+        let (base, queries) = (uniform(n, 8, 111), uniform(nq, 8, 112));
+        for metric in METRICS {
+            let index = flat::<B>(device, metric, &base);
+            let oracle = Oracle::new(metric, &base);
+            let bits: Vec<bool> = (0..n * nq).map(|_| rng.random_bool(keep)).collect();
+            let words = |bits: &[bool]| {
+                let mut words = vec![0_u32; bits.len().div_ceil(32)];
+                for (at, &bit) in bits.iter().enumerate() {
+                    words[at / 32] |= u32::from(bit) << (at % 32);
+                }
+                words
+            };
+            let own = Selection::bitmap_u32(&words(&bits), nq, n).unwrap();
+            let shared = Selection::Shared(IdSelector::bitmap_u32(&words(&bits[..n])));
+            for (selection, stride) in [(own, n), (shared, 0)] {
+                for k in [1, 5, 32] {
+                    let params = SearchParams {
+                        selection: Some(selection.clone()),
+                        ..SearchParams::default()
+                    };
+                    let found = index.search_with(queries.on(device), k, &params).unwrap();
+                    let found = Answer::read(&found);
+                    for q in 0..nq {
+                        let rows: Vec<usize> = (0..n).filter(|x| bits[q * stride + x]).collect();
+                        oracle.check_query(queries.row(q), &found, q, &rows, "masked");
+                    }
+                }
+            }
+        }
+    }
 }
 
 /// Selectors of their own for more queries than the workspace has room for.

@@ -3,7 +3,9 @@
 
 use super::support::*;
 use burn::tensor::{DType, Tensor, s};
-use burn_ivf::{Error, FlatMode, Index, IndexFlat, IvfBackend, Metric, SearchMode};
+use burn_ivf::{
+    Budget, Error, FlatMode, IdSelector, Index, IndexFlat, IvfBackend, Metric, SearchMode,
+};
 
 /// Clone, add to both, search both: neither sees the other's rows.
 pub fn clones_are_independent<B: IvfBackend>(device: &B::Device) {
@@ -82,21 +84,31 @@ pub fn inputs_are_not_kept<B: IvfBackend>(device: &B::Device) {
 pub fn b19_eight_threads<B: IvfBackend>(device: &B::Device) {
     let (base, queries) = (normal(400, 8, 10), normal(12, 8, 11));
     let index = preset::<B>(device, Metric::L2, &base.range(0..8), &base);
-    let jobs: Vec<_> = (0..8)
-        .map(|job| (1 + job % 8, 3 + job, IVF_MODES[job % 3]))
-        .collect();
+    let params = |job: usize| {
+        let params = probing(1 + job, IVF_MODES[job % 3]);
+        match job % 4 {
+            0 => params,
+            1 => params.with_selector(IdSelector::range(10..300 - 20 * job as i64)),
+            2 => params.with_budget(Budget::distance_weighted(20 + job)),
+            _ => params.with_safe_pruning(true).with_query_selectors(
+                vec![IdSelector::All, IdSelector::range(0..90)],
+                [0, 1].repeat(6),
+            ),
+        }
+    };
+    let jobs: Vec<_> = (0..8).map(|job| (3 + job, params(job))).collect();
     let serial: Vec<Answer> = jobs
         .iter()
-        .map(|&(nprobe, k, mode)| search_ivf(&index, &queries, k, &probing(nprobe, mode)))
+        .map(|(k, params)| search_ivf(&index, &queries, *k, params))
         .collect();
     // One round let the queues of threads mix rarely enough to go unseen.
     let rounds = 5;
     std::thread::scope(|scope| {
-        for (job, &(nprobe, k, mode)) in jobs.iter().enumerate() {
+        for (job, (k, params)) in jobs.iter().enumerate() {
             let (index, queries, serial) = (&index, &queries, &serial);
             scope.spawn(move || {
                 for _ in 0..rounds {
-                    let found = search_ivf(index, queries, k, &probing(nprobe, mode));
+                    let found = search_ivf(index, queries, *k, params);
                     found.assert_same(&serial[job], &format!("thread {job}"));
                 }
             });

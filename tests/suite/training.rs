@@ -72,7 +72,7 @@ pub fn g3_objective_falls<B: IvfBackend>(device: &B::Device) {
     let n = sized::<B>(device, 2000, 600); // below 256 per centroid: no subsampling
     let x = normal(n, 8, 2);
     let mut last = f64::INFINITY;
-    for nlist in [8, 16] {
+    for nlist in [8, 16, 32, 64] {
         let (centroids, report) = train::<B>(device, Metric::L2, nlist, &x, &iterations(8));
         assert_eq!(report.objective.len(), report.iterations);
         assert!(report.iterations <= 8 && report.iterations >= 1);

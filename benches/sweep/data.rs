@@ -312,7 +312,7 @@ pub fn export(args: &ExportArgs) -> Res<()> {
     std::fs::create_dir_all(&args.out)?;
     let (rows, d) = (set.base.rows(), set.base.d());
     let path = args.out.join("base.npy");
-    let mut file = files::NpyFile::create(&path, rows, d)?;
+    let mut file = files::NpyOut::create(&path, rows, d)?;
     let piece = args.data.piece.unwrap_or(rows).max(1);
     for from in (0..rows).step_by(piece) {
         file.write(&set.base.block(from, piece.min(rows - from)))?;

@@ -97,9 +97,9 @@ fn read_fvecs(path: &Path) -> Res<Matrix> {
 }
 
 /// An f32 .npy that is written piece by piece.
-pub struct NpyFile(npyz::NpyWriter<f32, BufWriter<File>>);
+pub struct NpyOut(npyz::NpyWriter<f32, BufWriter<File>>);
 
-impl NpyFile {
+impl NpyOut {
     pub fn create(path: &Path, rows: usize, d: usize) -> Res<Self> {
         let out = BufWriter::with_capacity(1 << 20, File::create(path)?);
         let options = npyz::WriteOptions::new().default_dtype();
@@ -118,7 +118,7 @@ impl NpyFile {
 
 /// Writes a matrix as f32 .npy.
 pub fn write_npy(path: &Path, matrix: &Matrix) -> Res<()> {
-    let mut file = NpyFile::create(path, matrix.rows(), matrix.d)?;
+    let mut file = NpyOut::create(path, matrix.rows(), matrix.d)?;
     file.write(&matrix.values)?;
     file.finish()
 }

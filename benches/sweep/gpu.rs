@@ -97,7 +97,7 @@ mod runtime {
     fn probe<R: Runtime>(gpu: &Gpu<R>) -> Res<Probe<R>> {
         let facts = gpu.facts();
         let (bytes, cubes) = match facts.processors {
-            64.. => (1 << 30, 16),
+            64.. => (1_usize << 30, 16),
             _ => (64 << 20, 1),
         };
         Ok(Probe::new(gpu, bytes.min(facts.buffer / 2), cubes)?)

@@ -183,7 +183,7 @@ impl Oracle<'_> {
 
     /// An f32 sum of d products, in any order, lies within d+8 roundings of the truth.
     fn check_distance(&self, exact: Exact, reported: f32) -> Result<(), String> {
-        let terms = self.rows.d as f64 + 8.0;
+        let terms = self.rows.d() as f64 + 8.0;
         let allowed = terms * f64::from(f32::EPSILON) * exact.scale + 1e-30;
         let error = (f64::from(reported) - exact.value).abs();
         if error <= allowed {

@@ -386,10 +386,12 @@ impl Costs<'_> {
         } else {
             cut.width as f64 / cut.splits as f64
         };
-        let step = match print.queued {
-            true => print.queue.step,
-            false => print.queue.units / print.compare.lanes as usize,
-        } as f64;
+        let step = if print.queued {
+            print.queue.step
+        } else {
+            print.queue.units / print.compare.lanes as usize
+        };
+        let step = step as f64;
         let slots = cubes * (slice / step).ceil() * step;
         let again = if print.keep { 0.0 } else { slots * query };
         let loads = candidates * row + cubes * (query + names) + again;

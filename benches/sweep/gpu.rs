@@ -2,7 +2,10 @@
 //! backend, and no index.
 #![cfg_attr(
     not(feature = "cube"),
-    allow(dead_code, reason = "a build without a GPU backend has no runtime to fill it with")
+    allow(
+        dead_code,
+        reason = "a build without a GPU backend has no runtime to fill it with"
+    )
 )]
 
 use crate::Res;

@@ -1,11 +1,11 @@
 //! One measured cell as one JSON line. The field names are a contract (benches/README.md).
 
+use crate::cost::Cost;
 use crate::env::Host;
 use crate::gpu::Ceilings;
 use crate::json::rounded;
 use crate::roofline::{Reached, Roofline};
 use crate::timing::{Memory, median, minimum, quantile};
-use crate::cost::Cost;
 use burn_ivf::{KernelCost, SearchStats};
 use serde::Serialize;
 use std::fmt;

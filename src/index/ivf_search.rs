@@ -165,12 +165,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         Ok((params, validate::prepared(self.metric, queries)?))
     }
 
-    pub(super) fn plan(
-        &self,
-        nq: usize,
-        k: usize,
-        params: &ResolvedParams,
-    ) -> (Mode, SearchPlan) {
+    pub(super) fn plan(&self, nq: usize, k: usize, params: &ResolvedParams) -> (Mode, SearchPlan) {
         let caps = B::capabilities(&self.device);
         let problem = IvfProblem {
             nq,

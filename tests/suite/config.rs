@@ -88,7 +88,7 @@ pub fn list_major_in_tiny_tiles<B: IvfBackend>(device: &B::Device) {
     let (base, queries) = (tied(900, 12, 4, 65), tied(40, 12, 4, 66));
     let mut index = preset::<B>(device, METRICS[0], &base.range(0..9), &base);
     let untouched = index.clone();
-    for turn in 0..sized::<B>(device, 6, 6) {
+    for turn in 0..6 {
         let mut forced = index.tuning().clone();
         for knob in [
             Knob::CsrFromAvgGroup,

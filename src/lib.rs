@@ -93,7 +93,7 @@ pub use persist::readers as io;
 pub use plan::{Config, DeviceKey, Knob, Order, SearchPlan, Source, Tuning};
 pub use result::{RangeResult, SearchResult, recall_at_k};
 pub use selector::{IdSelector, Selection, SortedIds};
-pub use stats::{MemoryInfo, SearchStats};
+pub use stats::{KernelCost, MemoryInfo, SearchStats};
 pub use tune::{
     GroundTruth, OperatingPoint, Parameter, ParameterSpace, Trial, TuneOptions, TuneReport, Tuner,
     pareto, suggest_nlist,

@@ -55,6 +55,46 @@ pub struct SearchStats {
     pub workspace: usize,
 }
 
+/// What one kernel of a search costs on a GPU, over all of its launches, counted without running it:
+/// [`IndexIvfFlat::kernel_costs`](crate::IndexIvfFlat::kernel_costs). Prints as a line of a table.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct KernelCost {
+    /// `"coarse"` or `"scan"`.
+    pub step: String,
+    /// The kernel.
+    pub kernel: String,
+    /// Launches.
+    pub launches: u64,
+    /// Bytes that cubes load and store; a row that a cube reads again for its next few queries is taken to
+    /// be in its own cache.
+    pub bytes: u64,
+    /// Bytes of buffers that are touched at all: what memory delivers when nothing is in a cache and
+    /// everything stays there.
+    pub distinct_bytes: u64,
+    /// Operations on components, two for a multiply-add and one for a difference, those of idle units
+    /// included.
+    pub flops: u64,
+    /// Operations that the pairs compared take.
+    pub useful_flops: u64,
+}
+
+impl core::fmt::Display for KernelCost {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let mega = |n: u64| n as f64 / 1e6;
+        write!(
+            f,
+            "{:<6} {:<18} {:>4} launches {:>12.3} MB, {:>10.3} MB once, {:>12.3} MFLOP, {:>12.3} useful",
+            self.step,
+            self.kernel,
+            self.launches,
+            mega(self.bytes),
+            mega(self.distinct_bytes),
+            mega(self.flops),
+            mega(self.useful_flops)
+        )
+    }
+}
+
 /// Bytes an index holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct MemoryInfo {

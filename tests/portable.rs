@@ -15,7 +15,7 @@ use burn::backend::NdArray;
 use burn::tensor::Device;
 use burn_ivf::backend::{
     IvfBackend, Keep, ListStore, Measure, Output, Places, Probing, Reads, Restriction, RowIds,
-    Scan, ScanMetric, portable, read, read_int,
+    Scan, ScanMetric, portable, read, read_int, tuning,
 };
 use burn_ivf::{Metric, Order, SearchMode, Storage};
 use std::sync::Arc;
@@ -70,6 +70,7 @@ impl OneList {
         let probing = Probing {
             reads: Reads::All,
             order: Order::ListMajor,
+            tuning: tuning::<B>(&Default::default()),
         };
         let hits = portable::list_scan(&scan, &probing).unwrap();
         (

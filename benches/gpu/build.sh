@@ -76,8 +76,8 @@ done < "$built"
 
 cp "$here"/*.sh "$here"/*.py "$pack/gpu/"
 if [ -n "$peers" ]; then
-    python3 -m pip download -q --no-deps --only-binary=:all: --python-version "${PYTHON_VERSION:-3.12}" -d "$pack/wheels" \
-        torch-ivf==0.1.1 flashlib==0.4.0 || echo 'peers: pip could not download the wheels; packed without' >&2
+    # The others are too large for this archive; pack_peers.py makes one of each.
+    python3 "$here/pack_peers.py" "$pack/wheels" --only torch-ivf,flashlib --python "${PYTHON_VERSION:-3.12}"
 fi
 
 locked() {

@@ -54,7 +54,7 @@ class Brute:
 
 
 class TorchIvf:
-    name, modes, exact = "torch-ivf", ("csr", "matrix"), False
+    name, modes, exact = "torch-ivf", ("csr", "auto", "matrix"), False
 
     def __init__(self, torch, setting):
         try:
@@ -181,4 +181,62 @@ class Cuvs:
         return near, ids
 
 
-ALL = {kind.name: kind for kind in (Brute, TorchIvf, FlashLib, FaissGpu, Cuvs)}
+class FlashLibFlat(FlashLib):
+    """Every row: FlashLib's fused k nearest neighbours, f32 as it is and with a tolerance that lets it round."""
+
+    name, modes, exact = "flashlib-flat", ("f32", "tol 1e-3"), True
+
+    def __init__(self, torch, setting):
+        super().__init__(torch, setting)
+        from flashlib.primitives.knn import impl
+
+        self.knn = impl.flash_knn_dispatch
+
+    def build(self, base):
+        self.base = base
+
+    def select(self, mode, nprobe):
+        self.tol = None if mode == "f32" else 1e-3
+
+    def search(self, queries, k):
+        return self.knn(queries, self.base, k, tol=self.tol)
+
+
+class FaissGpuFlat(FaissGpu):
+    name, modes, exact = "faiss-gpu-flat", ("flat",), True
+
+    def build(self, base):
+        self.resources = self.faiss.StandardGpuResources()
+        self.index = self.faiss.GpuIndexFlatL2(self.resources, self.setting.d)
+        self.index.add(base)
+
+    def select(self, mode, nprobe):
+        pass
+
+
+class CuvsFlat(Cuvs):
+    name, modes, exact = "cuvs-flat", ("brute_force",), True
+
+    def __init__(self, torch, setting):
+        super().__init__(torch, setting)
+        from cuvs.neighbors import brute_force
+
+        self.kind = brute_force
+
+    def build(self, base):
+        self.index = self.kind.build(base, metric="sqeuclidean", resources=self.resources)
+        self.resources.sync()
+
+    def select(self, mode, nprobe):
+        pass
+
+    def search(self, queries, k):
+        near, ids = self.kind.search(self.index, queries, k, resources=self.resources)
+        self.resources.sync()
+        as_tensor = self.torch.as_tensor
+        return as_tensor(near, device=queries.device), as_tensor(ids, device=queries.device)
+
+
+IVF = (Brute, TorchIvf, FlashLib, FaissGpu, Cuvs)
+FLAT = (FlashLibFlat, FaissGpuFlat, CuvsFlat)
+ALL = {kind.name: kind for kind in IVF + FLAT}

@@ -31,7 +31,8 @@ def options():
     p.add_argument("--dir", required=True, help="folder with base.npy and queries.npy")
     p.add_argument("--out", help="append to this file instead of stdout")
     p.add_argument("--device", default="cuda")
-    p.add_argument("--only", default=",".join(libraries.ALL), help="of " + ", ".join(libraries.ALL))
+    usual = ",".join(kind.name for kind in libraries.IVF)
+    p.add_argument("--only", default=usual, help="of " + ", ".join(libraries.ALL))
     p.add_argument("--nq", type=numbers, default=[1, 8, 32, 128, 512, 2048, 19_600])
     p.add_argument("--nprobe", type=int, default=32)
     p.add_argument("--k", type=int, default=20)
@@ -43,6 +44,15 @@ def options():
     p.add_argument("--repeat", type=int, default=9, help="samples; at least 5 for a median worth its name")
     p.add_argument("--cell-s", type=float, default=10.0, help="a search longer than this is left out")
     return p.parse_args()
+
+
+def quantile(samples, share):
+    """The value below which a share of the samples lies, between two of them in proportion."""
+    ordered = sorted(samples)
+    at = share * (len(ordered) - 1)
+    low = int(at)
+    high = min(low + 1, len(ordered) - 1)
+    return round(ordered[low] + (at - low) * (ordered[high] - ordered[low]), 4)
 
 
 class Bench:
@@ -87,6 +97,8 @@ class Bench:
     def cell(self, peer, nq, resident):
         args, pool = self.args, len(self.host)
         times = max(1, min(64 // nq, pool // nq))
+        if args.device != "cpu":
+            self.torch.cuda.reset_peak_memory_stats()
         first = self.sample(peer, nq, 0, 1, resident)
         again = self.sample(peer, nq, 0, 1, resident) if first > args.cell_s * 1e3 else first
         if again > args.cell_s * 1e3:
@@ -101,10 +113,29 @@ class Bench:
                 break
         median = statistics.median(samples)
         return dict(
-            search_ms=round(median, 4), search_ms_min=round(min(samples), 4), times_ms=[round(ms, 4) for ms in samples],
+            search_ms=round(median, 4), search_ms_min=round(min(samples), 4), first_ms=round(first, 4),
+            search_ms_p10=quantile(samples, 0.1), search_ms_p90=quantile(samples, 0.9), **self.by_device(peer, nq, resident),
+            times_ms=[round(ms, 4) for ms in samples],
             searches_per_sample=times, repeat=len(samples), warmup=args.warmup, rotate=True,
             qps=round(nq / median * 1e3, 1), timestamp=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         ), None
+
+    def by_device(self, peer, nq, resident):
+        """Time between two events of the device's queue around a search, and torch's peak of memory."""
+        if self.args.device == "cpu" or not resident:
+            return {}
+        torch, found = self.torch, []
+        for _ in range(5):
+            block = self.queries[:nq].clone()
+            self.sync()
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            peer.search(block, self.args.k)
+            end.record()
+            self.sync()
+            found.append(start.elapsed_time(end))
+        held = torch.cuda.max_memory_allocated() / 2**20
+        return dict(kernel_ms=round(statistics.median(found), 4), kernel_clock="device", torch_mib_peak=round(held, 1))
 
     def judge(self, peer, mode):
         """What the answers are worth, before anything is timed."""

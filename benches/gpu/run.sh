@@ -5,14 +5,16 @@
 #
 #   run.sh [--dry-run] [--steps LIST] [--out FOLDER] [--bin FOLDER] [--append]
 #
-#   --steps   of kernels,suite,sweep,peers,agree (default: all, in this order)
+#   --steps   of kernels,suite,sweep,peers,agree,flat,scale (default: all, in this order; scale is
+#             10 M x 128 with 4096 and 16384 lists, flat 1 M x 768, both beside the peers)
 #   --out     results (default: $GPU_RESULTS, else ./gpu-results)
 #   --bin     binaries (default: the folder bin beside this script's)
 #   --append  keep the records in the results' folder, so that steps can be run in several calls
 #
 # Variables: PYTHON (python3), GPU_STEP_S (longest time of one command, 300), GPU_TEST_THREADS (1),
 # GPU_BACKENDS ("cuda cuda-raw"), GPU_PEERS (names of peers.py --only), GPU_SWEEP_ARGS and GPU_PEER_ARGS
-# (options added at the end). Wheels in the folder wheels beside bin are unpacked for this run.
+# (options added at the end), GPU_SIZES (full, or tiny to try everything on a small machine), GPU_ANYWHERE
+# (yes: do not look for CUDA), GPU_PEER_DEVICE (cuda). Wheels in the folder wheels beside bin are unpacked for this run.
 #
 # Exit code: 0 all ran and every gate is met; 1 a step failed; 2 nothing was run (no GPU, no NVRTC, no
 # binaries); 3 a gate is missed or was not measured.
@@ -21,7 +23,7 @@ set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=$here/../bin
 out=${GPU_RESULTS:-./gpu-results}
-steps=kernels,suite,sweep,peers,agree
+steps=kernels,suite,sweep,peers,agree,flat,scale
 dry=
 append=
 python=${PYTHON:-python3}
@@ -29,6 +31,26 @@ step_s=${GPU_STEP_S:-300}
 read -ra backends <<< "${GPU_BACKENDS:-cuda cuda-raw}"
 read -ra sweep_args <<< "${GPU_SWEEP_ARGS:-}"
 read -ra peer_args <<< "${GPU_PEER_ARGS:-}"
+peer_args=(--device "${GPU_PEER_DEVICE:-cuda}" "${peer_args[@]}")
+# Rows, lists, probes of the three workloads: nb train_n nlist nprobe nq.. of the seed's; nb train_n piece
+# and (nlist nprobe) of the large one; nb d of the flat one.
+case ${GPU_SIZES:-full} in
+    full)
+        seed_nb=262144 seed_d=128 seed_train=20480 seed_nlist=512 seed_nprobe=32 seed_k=20
+        seed_nq=1,8,32,128,512,2048,19600 seed_pool=19600
+        large_nb=10000000 large_train=500000 large_piece=1000000 large_nq=1,32,512,10000 large_pool=10000
+        large_lists=("4096 32" "16384 64")
+        flat_nb=1000000 flat_d=768 flat_piece=250000 flat_nq=1,32,1000
+        ;;
+    tiny)
+        seed_nb=3000 seed_d=16 seed_train=1000 seed_nlist=16 seed_nprobe=4 seed_k=5
+        seed_nq=1,32 seed_pool=64
+        large_nb=5000 large_train=2000 large_piece=1500 large_nq=1,32 large_pool=64
+        large_lists=("16 4" "40 6")
+        flat_nb=2000 flat_d=24 flat_piece=700 flat_nq=1,20
+        ;;
+    *) stop "GPU_SIZES is full or tiny" ;;
+esac
 [ -z "${GPU_PEERS:-}" ] || peer_args=(--only "$GPU_PEERS" "${peer_args[@]}")
 
 stop() {
@@ -54,8 +76,8 @@ done
 IFS=, read -ra wanted <<< "$steps"
 for step in "${wanted[@]}"; do
     case $step in
-        kernels | suite | sweep | peers | agree) ;;
-        *) stop "no step '$step'; there are kernels, suite, sweep, peers, agree" ;;
+        kernels | suite | sweep | peers | agree | flat | scale) ;;
+        *) stop "no step '$step'; there are kernels, suite, sweep, peers, agree, flat, scale" ;;
     esac
 done
 
@@ -70,8 +92,10 @@ if [ -z "$dry" ]; then
     if has suite; then [ -x "$bin/cuda" ] || stop "no $bin/cuda (the suite)"; fi
     scratch=$(mktemp -d) || stop "no temporary folder"
     trap 'rm -rf "$scratch"' EXIT
-    exports=$("$python" "$here/cuda_env.py" "$scratch/cuda") || stop 'nothing was run (see the line above)'
-    eval "$exports"
+    if [ -z "${GPU_ANYWHERE:-}" ]; then
+        exports=$("$python" "$here/cuda_env.py" "$scratch/cuda") || stop 'nothing was run (see the line above)'
+        eval "$exports"
+    fi
     mkdir -p "$out" || stop "cannot write to $out"
     out=$(cd "$out" && pwd)
     bin=$(cd "$bin" && pwd)
@@ -129,15 +153,24 @@ card() {
 environment() {
     local built=unknown
     [ ! -f "$here/../build-info.json" ] || built=$(tr -d '\n' < "$here/../build-info.json")
-    note kind environment nvrtc "$GPU_NVRTC" driver_cuda "$GPU_DRIVER_CUDA" built "$built" kernel "$(uname -sr)" \
+    note kind environment nvrtc "${GPU_NVRTC:-none}" driver_cuda "${GPU_DRIVER_CUDA:-none}" built "$built" kernel "$(uname -sr)" \
         cores "$(nproc)" python "$("$python" --version 2>&1)" \
         torch "$("$python" -c 'import torch; print(torch.__version__, torch.cuda.get_device_name())' 2>&1 | tail -n 1)"
 }
 
-# Pure-Python peers that travelled along.
+# Peers that travelled along: pure-Python wheels, and trees that pack_peers.py packed.
 wheels() {
-    compgen -G "$here/../wheels/*.whl" > /dev/null || return 0
-    step wheels "$python" -m pip install -q --no-index --no-deps --no-compile --target "$scratch/site" "$here"/../wheels/*.whl
+    local tree found=
+    for tree in "$here"/../wheels/peer-*.tar.xz; do
+        [ -f "$tree" ] || continue
+        found=yes
+        step "peer ${tree##*/}" bash -c 'mkdir -p "$2" && tar -C "$2" -xf "$1"' unpack "$tree" "$scratch/site"
+    done
+    if compgen -G "$here/../wheels/*.whl" > /dev/null; then
+        found=yes
+        step wheels "$python" -m pip install -q --no-index --no-deps --no-compile --target "$scratch/site" "$here"/../wheels/*.whl
+    fi
+    [ -n "$found" ] || return 0
     export PYTHONPATH=$scratch/site${PYTHONPATH:+:$PYTHONPATH}
 }
 
@@ -169,8 +202,9 @@ sweep() {
     for input in device host; do
         for backend in "${backends[@]}"; do
             step "sweep: $backend, queries on the $input" "$bin/sweep" run --backend "$backend" --input "$input" --explain \
-                --data normal --seed 1234 --nb 262144 --d 128 --metric l2 --train-n 20480 --nlist 512 --nprobe 32 --k 20 \
-                --nq 1,8,32,128,512,2048,19600 --warmup 3 --repeat 9 --cell-s 20 --out "$results" "${sweep_args[@]}"
+                --data normal --seed 1234 --nb $seed_nb --d $seed_d --metric l2 --train-n $seed_train \
+                --nlist $seed_nlist --nprobe $seed_nprobe --k $seed_k --nq $seed_nq --gt-nq "$((seed_pool < 1000 ? seed_pool : 1000))" \
+                --warmup 3 --repeat 9 --cell-s 20 --out "$results" "${sweep_args[@]}"
         done
     done
 }
@@ -178,13 +212,13 @@ sweep() {
 # shellcheck disable=SC2329
 vectors() {
     [ -f "$data/queries.npy" ] || step 'vectors of the seed workload' "$bin/sweep" data --data normal --seed 1234 \
-        --nb 262144 --d 128 --nq 19600 --out "$data"
+        --nb $seed_nb --d $seed_d --nq $seed_pool --out "$data"
 }
 
 # shellcheck disable=SC2329
 peers() {
     vectors && step peers "$python" "$here/peers.py" --dir "$data" --out "$results" \
-        --nq 1,8,32,128,512,2048,19600 --nprobe 32 --k 20 --nlist 512 --train-n 20480 "${peer_args[@]}"
+        --nq $seed_nq --nprobe $seed_nprobe --k $seed_k --nlist $seed_nlist --train-n $seed_train "${peer_args[@]}"
 }
 
 # shellcheck disable=SC2329
@@ -192,8 +226,44 @@ agree() {
     local backend
     vectors || return 1
     for backend in "${backends[@]}"; do
-        step "agree: $backend" "$python" "$here/agree.py" --dir "$data" --sweep "$bin/sweep" --backend "$backend" --out "$results"
+        step "agree: $backend" "$python" "$here/agree.py" --dir "$data" --sweep "$bin/sweep" --backend "$backend" \
+            --device "${GPU_PEER_DEVICE:-cuda}" --nlist $seed_nlist --nprobe $seed_nprobe --k $seed_k --train-n $seed_train \
+            --out "$results"
     done
+}
+
+# Exhaustive search, then the peers that have it on the same vectors.
+# shellcheck disable=SC2329
+flat() {
+    local backend=${backends[-1]} folder=$scratch/flat
+    step "flat: $backend, $flat_nb x $flat_d" "$bin/sweep" flat --backend "$backend" --input device --data normal --seed 1234 \
+        --nb $flat_nb --d $flat_d --piece $flat_piece --nq $flat_nq --k 10,100 --warmup 3 --repeat 9 --cell-s 20 --out "$results"
+    step 'vectors of the flat workload' "$bin/sweep" data --data normal --seed 1234 --nb $flat_nb --d $flat_d \
+        --piece $flat_piece --nq 1000 --out "$folder" || return 1
+    step 'flat: peers' "$python" "$here/peers.py" --dir "$folder" --out "$results" --only torch-matmul-topk,flashlib-flat,faiss-gpu-flat,cuvs-flat \
+        --nq $flat_nq --k 10 "${peer_args[@]}"
+    rm -rf "$folder"
+}
+
+# 10 million vectors, drawn and added piece by piece.
+# shellcheck disable=SC2329
+scale() {
+    local backend=${backends[-1]} folder=$scratch/large pair nlist nprobe
+    for pair in "${large_lists[@]}"; do
+        read -r nlist nprobe <<< "$pair"
+        step "scale: $backend, $large_nb x $seed_d, $nlist lists" "$bin/sweep" run --backend "$backend" --input device --explain \
+            --data normal --seed 1234 --nb $large_nb --d $seed_d --piece $large_piece --metric l2 --train-n $large_train \
+            --nlist "$nlist" --nprobe "$nprobe" --k 10 --nq $large_nq --gt-nq 50 --warmup 3 --repeat 9 --cell-s 20 --out "$results"
+    done
+    step 'vectors of the large workload' "$bin/sweep" data --data normal --seed 1234 --nb $large_nb --d $seed_d \
+        --piece $large_piece --nq $large_pool --out "$folder" || return 1
+    for pair in "${large_lists[@]}"; do
+        read -r nlist nprobe <<< "$pair"
+        step "scale: peers, $nlist lists" "$python" "$here/peers.py" --dir "$folder" --out "$results" \
+            --only torch-ivf,flashlib,faiss-gpu,cuvs --nq $large_nq --nprobe "$nprobe" --k 10 --nlist "$nlist" \
+            --train-n $large_train --gt-nq 50 "${peer_args[@]}"
+    done
+    rm -rf "$folder"
 }
 
 if [ -z "$dry" ]; then

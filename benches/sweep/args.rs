@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// One JSON line per cell of nq x nprobe x k x mode
     Run(RunArgs),
+    /// One JSON line per cell of nq x k of an exhaustive search (IndexFlat)
+    Flat(FlatArgs),
     /// Auto against every forced mode over a grid, interleaved
     Grid(GridArgs),
     /// Answer requests on stdin over an exported index (the line protocol of benches/README.md)
@@ -52,6 +54,9 @@ pub struct DataArgs {
     /// Scale every vector to length 1 (inner product then is the cosine)
     #[arg(long)]
     pub normalize: bool,
+    /// Draw and add so many base vectors at a time, and hold no more of them
+    #[arg(long, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    pub piece: Option<usize>,
     /// Seed of the data and of training
     #[arg(long, default_value_t = 1234)]
     pub seed: u64,
@@ -136,6 +141,23 @@ pub struct RunArgs {
     /// Measure what the processor can do, and say what share of it every search reaches (CPU backends)
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
     pub roofline: bool,
+    /// Append the JSON lines to this file instead of stdout
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct FlatArgs {
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub index: IndexArgs,
+    #[command(flatten)]
+    pub clock: ClockArgs,
+    #[arg(long, visible_alias = "nq-list", value_delimiter = ',', default_values_t = [1, 32, 1000])]
+    pub nq: Vec<usize>,
+    #[arg(long, value_delimiter = ',', default_values_t = [10])]
+    pub k: Vec<usize>,
     /// Append the JSON lines to this file instead of stdout
     #[arg(long)]
     pub out: Option<PathBuf>,

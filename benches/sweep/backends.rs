@@ -1,6 +1,6 @@
 //! The backends this build holds, by name. The only file of the harness with backend features in it.
 
-use crate::Res;
+use crate::{Res, gpu::Tools};
 use burn_ivf::IvfBackend;
 
 /// Work that is generic over the backend; the name on the command line picks the type.
@@ -44,6 +44,26 @@ backends! {
 /// Whether searches of this backend run on the processor of this machine.
 pub fn on_host(name: &str) -> bool {
     ["ndarray", "flex"].contains(&name)
+}
+
+/// What the device of a GPU backend can be asked beside searches.
+pub fn tools(name: &str) -> Option<Tools> {
+    let family = name.split('-').next().unwrap_or_default();
+    #[cfg(feature = "cuda")]
+    if family == "cuda" {
+        return Some(Tools::of::<cubecl::cuda::CudaRuntime>());
+    }
+    #[cfg(feature = "rocm")]
+    if family == "rocm" {
+        return Some(Tools::of::<cubecl::hip::HipRuntime>());
+    }
+    #[cfg(feature = "wgpu")]
+    if ["wgpu", "vulkan", "metal"].contains(&family) {
+        return Some(Tools::of::<cubecl::wgpu::WgpuRuntime>());
+    }
+    // A CPU has none.
+    let _ = family;
+    None
 }
 
 /// The backend used when none is named.

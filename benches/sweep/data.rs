@@ -7,7 +7,8 @@
 //! nprobe means something here.
 //!
 //! Both are drawn in blocks, each from its own stream of one generator, so a data set depends on
-//! the seed and the shape and not on the number of threads.
+//! the seed and the shape and not on the number of threads. Any stretch of rows can be drawn by itself,
+//! so with `--piece` no more than a piece of the base is ever held (`Base::Drawn`).
 
 use crate::Res;
 use crate::args::{DataArgs, ExportArgs, QUERY_POOL};
@@ -16,6 +17,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::path::Path;
 
 /// Row-major vectors.
@@ -40,52 +42,102 @@ impl Matrix {
         &self.values[i * self.d..(i + 1) * self.d]
     }
 
-    /// Rows `from .. from + n` as one slice.
-    pub fn block(&self, from: usize, n: usize) -> &[f32] {
-        &self.values[from * self.d..(from + n) * self.d]
-    }
-
     fn truncate(&mut self, rows: usize) {
         self.values.truncate(rows * self.d);
     }
 
     fn normalize(&mut self) {
-        for row in self.values.chunks_exact_mut(self.d) {
-            let norm = row
-                .iter()
-                .map(|x| f64::from(*x) * f64::from(*x))
-                .sum::<f64>();
-            if norm > 0.0 {
-                let scale = 1.0 / norm.sqrt();
-                row.iter_mut()
-                    .for_each(|x| *x = (f64::from(*x) * scale) as f32);
-            }
+        let d = self.d;
+        self.values.chunks_exact_mut(d).for_each(unit);
+    }
+}
+
+/// Scales a row to length 1.
+fn unit(row: &mut [f32]) {
+    let squares = row.iter().map(|x| f64::from(*x) * f64::from(*x));
+    let norm = squares.sum::<f64>();
+    if norm > 0.0 {
+        let scale = 1.0 / norm.sqrt();
+        row.iter_mut()
+            .for_each(|x| *x = (f64::from(*x) * scale) as f32);
+    }
+}
+
+/// The base vectors: held, or drawn again whenever they are looked at.
+pub enum Base {
+    Held(Matrix),
+    Drawn { drawing: Drawing, rows: usize },
+}
+
+/// Rows looked at together by whoever goes through a whole base.
+pub const STRETCH: usize = 64 << 10;
+
+impl Base {
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Held(matrix) => matrix.rows(),
+            Self::Drawn { rows, .. } => *rows,
         }
+    }
+
+    pub fn d(&self) -> usize {
+        match self {
+            Self::Held(matrix) => matrix.d,
+            Self::Drawn { drawing, .. } => drawing.d,
+        }
+    }
+
+    /// Rows `from .. from + n`, one after the other.
+    pub fn block(&self, from: usize, n: usize) -> Cow<'_, [f32]> {
+        match self {
+            Self::Held(matrix) => Cow::Borrowed(&matrix.values[from * matrix.d..][..n * matrix.d]),
+            Self::Drawn { drawing, .. } => Cow::Owned(drawing.rows(from, n)),
+        }
+    }
+
+    pub fn row(&self, i: usize) -> Cow<'_, [f32]> {
+        self.block(i, 1)
     }
 }
 
 pub struct DataSet {
     pub name: String,
     pub seed: u64,
-    pub base: Matrix,
+    pub base: Base,
     pub queries: Matrix,
+    /// Base vectors drawn and added at a time; all at once if `None`.
+    pub piece: Option<usize>,
 }
 
 /// Loads or draws what `args` describes, with at least `nq` queries.
 pub fn load(args: &DataArgs, nq: usize) -> Res<DataSet> {
-    let (mut base, mut queries) = match args.data.as_str() {
+    let (base, mut queries) = match args.data.as_str() {
         "normal" | "clustered" => {
-            let (nb, d) = (args.nb.unwrap_or(262_144), args.d.unwrap_or(128));
-            draw(&args.data, nb, d, nq.max(QUERY_POOL), args.seed)?
+            let (rows, d) = (args.nb.unwrap_or(262_144), args.d.unwrap_or(128));
+            let drawing = Drawing::new(&args.data, d, args.seed, args.normalize)?;
+            let queries = Matrix::new(drawing.rows(rows, nq.max(QUERY_POOL)), d)?;
+            let base = match args.piece {
+                Some(_) => Base::Drawn { drawing, rows },
+                None => Base::Held(Matrix::new(drawing.rows(0, rows), d)?),
+            };
+            (base, queries)
         }
-        path => from_files(args, Path::new(path))?,
+        path if args.piece.is_some() => {
+            return Err(format!("--piece is for vectors that are drawn, not for {path}").into());
+        }
+        path => {
+            let (mut base, queries) = from_files(args, Path::new(path))?;
+            if args.normalize {
+                base.normalize();
+            }
+            (Base::Held(base), queries)
+        }
     };
     if queries.rows() < nq {
         let (have, name) = (queries.rows(), &args.data);
         return Err(format!("{nq} queries asked for, `{name}` comes with {have}").into());
     }
     if args.normalize {
-        base.normalize();
         queries.normalize();
     }
     Ok(DataSet {
@@ -93,6 +145,7 @@ pub fn load(args: &DataArgs, nq: usize) -> Res<DataSet> {
         seed: args.seed,
         base,
         queries,
+        piece: args.piece,
     })
 }
 
@@ -120,38 +173,60 @@ fn from_files(args: &DataArgs, path: &Path) -> Res<(Matrix, Matrix)> {
     Ok((base, queries))
 }
 
-/// A synthetic set: `nb` base rows, then `nq` queries of the same distribution.
-pub fn draw(kind: &str, nb: usize, d: usize, nq: usize, seed: u64) -> Res<(Matrix, Matrix)> {
-    let both = (nb + nq) * d;
-    let mut values = vec![0.0_f32; both];
-    match kind {
-        "normal" => fill(&mut values, d, seed, |rng, row| {
-            row.iter_mut().for_each(|x| *x = rng.sample(StandardNormal));
-        }),
-        "clustered" => {
-            let mixture = Mixture::new(d, seed);
-            fill(&mut values, d, seed, |rng, row| mixture.draw(rng, row));
-        }
-        other => return Err(format!("no data set `{other}`: normal or clustered").into()),
-    }
-    let queries = values.split_off(nb * d);
-    values.shrink_to_fit();
-    Ok((Matrix::new(values, d)?, Matrix::new(queries, d)?))
+/// A synthetic set without an end: base rows first, then queries of the same distribution.
+pub struct Drawing {
+    mixture: Option<Mixture>,
+    d: usize,
+    seed: u64,
+    /// Whether rows are scaled to length 1.
+    unit: bool,
 }
 
-/// Fills row by row, in parallel over blocks that each have a random stream of their own.
-fn fill(values: &mut [f32], d: usize, seed: u64, row: impl Fn(&mut ChaCha8Rng, &mut [f32]) + Sync) {
-    const BLOCK: usize = 1024;
-    let blocks = values.par_chunks_mut(BLOCK * d).enumerate();
-    blocks.for_each(|(number, block)| {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(number as u64 + 1);
-        block.chunks_exact_mut(d).for_each(|r| row(&mut rng, r));
-    });
+impl Drawing {
+    pub fn new(kind: &str, d: usize, seed: u64, unit: bool) -> Res<Self> {
+        let mixture = match kind {
+            "normal" => None,
+            "clustered" => Some(Mixture::new(d, seed)),
+            other => return Err(format!("no data set `{other}`: normal or clustered").into()),
+        };
+        Ok(Self {
+            mixture,
+            d,
+            seed,
+            unit,
+        })
+    }
+
+    /// Rows `from .. from + n`, in parallel over blocks that each have a random stream of their own.
+    pub fn rows(&self, from: usize, n: usize) -> Vec<f32> {
+        const BLOCK: usize = 1024;
+        let d = self.d;
+        let first = from / BLOCK;
+        let ahead = from - first * BLOCK;
+        let mut values = vec![0.0_f32; (ahead + n) * d];
+        let blocks = values.par_chunks_mut(BLOCK * d).enumerate();
+        blocks.for_each(|(number, block)| {
+            let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+            rng.set_stream((first + number) as u64 + 1);
+            for row in block.chunks_exact_mut(d) {
+                match &self.mixture {
+                    Some(mixture) => mixture.draw(&mut rng, row),
+                    None => row.iter_mut().for_each(|x| *x = rng.sample(StandardNormal)),
+                }
+                if self.unit {
+                    unit(row);
+                }
+            }
+        });
+        if ahead > 0 {
+            values.drain(..ahead * d);
+        }
+        values
+    }
 }
 
 /// The distribution behind `clustered`.
-struct Mixture {
+pub struct Mixture {
     /// Centres before scaling and rotation, row-major.
     centres: Vec<f32>,
     /// Running sum of the weights, last value 1.
@@ -235,11 +310,17 @@ pub fn export(args: &ExportArgs) -> Res<()> {
     let mut set = load(&args.data, args.nq)?;
     set.queries.truncate(args.nq);
     std::fs::create_dir_all(&args.out)?;
-    for (name, matrix) in [("base.npy", &set.base), ("queries.npy", &set.queries)] {
-        let path = args.out.join(name);
-        files::write_npy(&path, matrix)?;
-        let (rows, d) = (matrix.rows(), matrix.d);
-        eprintln!("{}: {rows} x {d}", path.display());
+    let (rows, d) = (set.base.rows(), set.base.d());
+    let path = args.out.join("base.npy");
+    let mut file = files::NpyOut::create(&path, rows, d)?;
+    let piece = args.data.piece.unwrap_or(rows).max(1);
+    for from in (0..rows).step_by(piece) {
+        file.write(&set.base.block(from, piece.min(rows - from)))?;
     }
+    file.finish()?;
+    eprintln!("{}: {rows} x {d}", path.display());
+    let path = args.out.join("queries.npy");
+    files::write_npy(&path, &set.queries)?;
+    eprintln!("{}: {} x {d}", path.display(), set.queries.rows());
     Ok(())
 }

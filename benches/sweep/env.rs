@@ -96,6 +96,14 @@ impl Environment {
         Ok(())
     }
 
+    /// The card and its driver, as the backend of that name (`cuda-raw` as `cuda`) sees them.
+    pub fn adapter(&self, backend: &str) -> Option<String> {
+        let family = backend.split('-').next().unwrap_or_default();
+        let wgpu = ["vulkan", "metal", "webgpu"].contains(&family);
+        let name = if wgpu { "wgpu" } else { family };
+        self.gpus.get(name).cloned()
+    }
+
     pub fn host(&self) -> Host {
         Host {
             name: self.hostname.clone(),

@@ -96,15 +96,31 @@ fn read_fvecs(path: &Path) -> Res<Matrix> {
     Matrix::new(values, d)
 }
 
+/// An f32 .npy that is written piece by piece.
+pub struct NpyOut(npyz::NpyWriter<f32, BufWriter<File>>);
+
+impl NpyOut {
+    pub fn create(path: &Path, rows: usize, d: usize) -> Res<Self> {
+        let out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        let options = npyz::WriteOptions::new().default_dtype();
+        let shape = [rows as u64, d as u64];
+        Ok(Self(options.shape(&shape).writer(out).begin_nd()?))
+    }
+
+    pub fn write(&mut self, values: &[f32]) -> Res<()> {
+        Ok(self.0.extend(values.iter().copied())?)
+    }
+
+    pub fn finish(self) -> Res<()> {
+        Ok(self.0.finish()?)
+    }
+}
+
 /// Writes a matrix as f32 .npy.
 pub fn write_npy(path: &Path, matrix: &Matrix) -> Res<()> {
-    let shape = [matrix.rows() as u64, matrix.d as u64];
-    let out = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    let options = npyz::WriteOptions::new().default_dtype();
-    let mut writer = options.shape(&shape).writer(out).begin_nd()?;
-    writer.extend(matrix.values.iter().copied())?;
-    writer.finish()?;
-    Ok(())
+    let mut file = NpyOut::create(path, matrix.rows(), matrix.d)?;
+    file.write(&matrix.values)?;
+    file.finish()
 }
 
 /// The shape a .npy file declares.

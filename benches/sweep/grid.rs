@@ -129,6 +129,7 @@ fn source(args: &GridArgs, nb: usize, d: usize) -> DataArgs {
         nb: Some(nb),
         d: Some(d),
         normalize: false,
+        piece: None,
         seed: args.seed,
     }
 }
@@ -262,7 +263,7 @@ fn row<B: IvfBackend>(
         metric: work.metric.to_string(),
         data: work.data.name.clone(),
         nb: work.data.base.rows(),
-        d: work.data.base.d,
+        d: work.data.base.d(),
         nlist: point.nlist,
         nprobe: point.nprobe,
         nq: point.nq,

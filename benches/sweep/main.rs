@@ -13,9 +13,12 @@
 
 mod args;
 mod backends;
+mod cost;
 mod data;
 mod env;
 mod files;
+mod flat;
+mod gpu;
 mod grid;
 mod json;
 mod oracle;
@@ -47,6 +50,7 @@ fn main() {
 fn dispatch(cli: Cli) -> Res<()> {
     match cli.command {
         Some(Command::Run(args)) => run::start(args),
+        Some(Command::Flat(args)) => flat::start(args),
         Some(Command::Grid(args)) => grid::start(args),
         Some(Command::Serve(args)) => serve::start(args),
         Some(Command::Profile(args)) => profile::start(args),

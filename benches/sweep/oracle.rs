@@ -7,7 +7,7 @@
 //! first.
 
 use crate::Res;
-use crate::data::Matrix;
+use crate::data::{Base, STRETCH};
 use burn_ivf::Metric;
 use rayon::prelude::*;
 
@@ -34,7 +34,7 @@ impl Answer {
 
 /// Exact distances to rows whose ids are their row numbers.
 pub struct Oracle<'a> {
-    pub rows: &'a Matrix,
+    pub rows: &'a Base,
     pub metric: Metric,
 }
 
@@ -47,7 +47,10 @@ struct Exact {
 
 impl Oracle<'_> {
     fn exact(&self, query: &[f32], id: i64) -> Exact {
-        let row = self.rows.row(id as usize);
+        self.of(query, &self.rows.row(id as usize))
+    }
+
+    fn of(&self, query: &[f32], row: &[f32]) -> Exact {
         let pairs = query.iter().zip(row);
         let pairs = pairs.map(|(q, x)| (f64::from(*q), f64::from(*x)));
         match self.metric {
@@ -76,16 +79,33 @@ impl Oracle<'_> {
         }
     }
 
-    /// The `k` best of `ids` (all rows if `None`), best first.
+    /// The `k` best of `ids` (ascending; all rows if `None`), best first.
     fn best(&self, query: &[f32], ids: Option<&[i64]>, k: usize) -> Vec<(f64, i64)> {
-        let keyed = |id: i64| (self.key(self.exact(query, id).value), id);
-        let mut all: Vec<(f64, i64)> = match ids {
-            Some(ids) => ids.par_iter().map(|id| keyed(*id)).collect(),
-            None => (0..self.rows.rows() as i64)
-                .into_par_iter()
-                .map(keyed)
-                .collect(),
-        };
+        let (d, rows) = (self.rows.d(), self.rows.rows());
+        let mut all: Vec<(f64, i64)> = Vec::new();
+        // Stretch by stretch: the base may be drawn as it is looked at.
+        for from in (0..rows).step_by(STRETCH) {
+            let n = STRETCH.min(rows - from);
+            let own = ids.map(|ids| {
+                let at = |row: usize| ids.partition_point(|id| *id < row as i64);
+                &ids[at(from)..at(from + n)]
+            });
+            if own.is_some_and(<[i64]>::is_empty) {
+                continue;
+            }
+            let block = self.rows.block(from, n);
+            let keyed = |id: i64| {
+                let row = &block[(id as usize - from) * d..][..d];
+                (self.key(self.of(query, row).value), id)
+            };
+            match own {
+                Some(ids) => all.par_extend(ids.par_iter().map(|id| keyed(*id))),
+                None => {
+                    let ids = from as i64..(from + n) as i64;
+                    all.par_extend(ids.into_par_iter().map(keyed));
+                }
+            }
+        }
         let order = |a: &(f64, i64), b: &(f64, i64)| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1));
         if all.len() > k {
             all.select_nth_unstable_by(k, order);
@@ -95,13 +115,15 @@ impl Oracle<'_> {
         all
     }
 
-    /// Checks one row of an answer; `ids` (ascending) are the rows it may name, all if `None`.
+    /// Checks one row of an answer; `ids` (ascending) are the rows it may name, all if `None`. Returns the
+    /// largest relative error of its distances.
     pub fn check(
         &self,
         query: &[f32],
         found: (&[i64], &[f32]),
         ids: Option<&[i64]>,
-    ) -> Result<(), String> {
+    ) -> Result<f64, String> {
+        let mut worst = 0.0_f64;
         let (labels, distances) = found;
         let expected = self.best(query, ids, labels.len());
         let empty = self.key(1.0) as f32 * f32::INFINITY;
@@ -139,8 +161,10 @@ impl Oracle<'_> {
             }
             self.check_distance(exact, distance)
                 .map_err(|text| format!("slot {slot}, id {label}: {text}"))?;
+            let error = (f64::from(distance) - exact.value).abs();
+            worst = worst.max(error / exact.scale.max(1e-30));
         }
-        Ok(())
+        Ok(worst)
     }
 
     /// Checks that `id` is the best row, or as good as the best.
@@ -159,7 +183,7 @@ impl Oracle<'_> {
 
     /// An f32 sum of d products, in any order, lies within d+8 roundings of the truth.
     fn check_distance(&self, exact: Exact, reported: f32) -> Result<(), String> {
-        let terms = self.rows.d as f64 + 8.0;
+        let terms = self.rows.d() as f64 + 8.0;
         let allowed = terms * f64::from(f32::EPSILON) * exact.scale + 1e-30;
         let error = (f64::from(reported) - exact.value).abs();
         if error <= allowed {

@@ -45,8 +45,13 @@ impl Job for Profile {
             .with_nprobe(args.nprobe)
             .with_mode(args.mode);
         if !args.json {
-            let (nb, d, nlist, nprobe, k) =
-                (set.base.rows(), set.base.d, args.nlist, args.nprobe, args.k);
+            let (nb, d, nlist, nprobe, k) = (
+                set.base.rows(),
+                set.base.d(),
+                args.nlist,
+                args.nprobe,
+                args.k,
+            );
             println!(
                 "{} on {}: nb={nb} d={d} nlist={nlist} nprobe={nprobe} k={k}, env {}",
                 set.name,

@@ -3,17 +3,19 @@
 //! Order of things in a cell: answer, judge the answer, warm up, time. A wrong answer ends the run.
 
 use crate::Res;
-use crate::args::RunArgs;
+use crate::args::{Input, RunArgs};
 use crate::backends::{self, Job};
 use crate::data;
 use crate::env::Environment;
-use crate::json::Lines;
+use crate::gpu::Tools;
+use crate::json::{Lines, rounded};
 use crate::oracle::{Answer, refuse};
-use crate::record::{Cell, Record};
+use crate::record::{Cell, Extra, Record};
 use crate::roofline::Roofline;
-use crate::timing::{self, memory, reset_peak, settle};
+use crate::timing::{self, memory, ms_since, reset_peak, settle};
 use crate::workload::{Shape, Workload};
 use burn_ivf::{IvfBackend, SearchMode, SearchParams, recall_at_k};
+use std::time::Instant;
 
 pub fn start(args: RunArgs) -> Res<()> {
     let backend = args.index.backend.clone();
@@ -64,6 +66,10 @@ impl Job for Run {
         for mode in &args.mode {
             work.prove_full_probe(*mode, largest_k, truth.as_ref())?;
         }
+        let tools = backends::tools(&args.index.backend);
+        if let Some(tools) = tools.as_ref().filter(|_| args.roofline) {
+            setting.ceilings = Some(tools.ceilings()?);
+        }
         if args.roofline && backends::on_host(&args.index.backend) {
             let probe = Roofline::measure();
             eprintln!("{probe}");
@@ -89,7 +95,7 @@ impl Job for Run {
                         println!("{}", work.explain(nq, k, &setup.params)?);
                     }
                     for &nq in &args.nq {
-                        let cell = cell(&work, args, &setup, nq)?;
+                        let cell = cell(&work, args, &setup, nq, tools.as_ref())?;
                         let record = Record::new(&setting, cell);
                         eprintln!("{record}");
                         lines.write(&record)?;
@@ -113,6 +119,7 @@ fn cell<B: IvfBackend>(
     args: &RunArgs,
     setup: &Setup<'_>,
     nq: usize,
+    tools: Option<&Tools>,
 ) -> Res<Cell> {
     let what = format!(
         "{} nprobe {} k {} nq {nq}",
@@ -120,9 +127,12 @@ fn cell<B: IvfBackend>(
     );
     reset_peak();
     let before = memory();
+    let start = Instant::now();
     let (answer, stats) = work.answer(0, nq, setup.k, &setup.params.clone().with_counts())?;
+    let first_ms = ms_since(start);
     let after = memory();
-    let verified = work.prove(&what, &answer, 0, setup.nprobe)?;
+    let held = tools.and_then(Tools::memory);
+    let (verified, distance_error) = work.prove(&what, &answer, 0, setup.nprobe)?;
     if let Some(first) = setup.first {
         let both = first.rows().min(answer.rows());
         if let Some(row) = (0..both).find(|row| first.row(*row) != answer.row(*row)) {
@@ -150,6 +160,16 @@ fn cell<B: IvfBackend>(
         }
     }
     let list_bytes = work.list_bytes(nq, setup.nprobe)?;
+    let mib = |bytes: u64| rounded(bytes as f64 / 1_048_576.0);
+    let mut extra = Extra {
+        first_ms: rounded(first_ms),
+        device_mib_in_use: held.map(|(used, _)| mib(used)),
+        device_mib_held: held.map(|(_, held)| mib(held)),
+        ..Extra::default()
+    };
+    if let (Some(tools), Input::Device) = (tools, args.clock.input) {
+        work.by_device(tools, &shape, &setup.params, &mut extra)?;
+    }
     Ok(Cell {
         nq,
         nprobe: setup.nprobe.min(work.nlist),
@@ -162,6 +182,9 @@ fn cell<B: IvfBackend>(
         recall: setup.recall,
         recall_nq: args.gt_nq,
         verified,
+        distance_error,
+        extra,
+        cost: work.cost(nq, setup.k, &setup.params)?,
         before,
         after,
         load_average,

@@ -3,14 +3,18 @@
 
 use crate::Res;
 use crate::args::{IndexArgs, Input};
-use crate::data::{DataSet, Matrix};
+use crate::cost::Cost;
+use crate::data::{Base, DataSet, Matrix};
 use crate::env::Environment;
+use crate::gpu::Tools;
+use crate::json::rounded;
 use crate::oracle::{Answer, Oracle, refuse, sample};
-use crate::record::Setting;
-use crate::timing::{ms_since, rotation};
+use crate::record::{Extra, ListSizes, Setting};
+use crate::timing::{median, ms_since, rotation};
 use burn::tensor::{Tensor, TensorData};
 use burn_ivf::{
-    Counters, IndexFlat, IndexIvfFlat, IvfBackend, Metric, SearchMode, SearchParams, SearchStats,
+    Counters, Index, IndexFlat, IndexIvfFlat, IvfBackend, Metric, SearchMode, SearchParams,
+    SearchStats,
 };
 use std::time::Instant;
 
@@ -24,8 +28,44 @@ pub fn tensor<B: IvfBackend>(
     n: usize,
     device: &B::Device,
 ) -> Tensor<B, 2> {
-    let data = TensorData::new(rows.block(from, n).to_vec(), [n, rows.d]);
-    Tensor::from_data(data, device)
+    let values = rows.values[from * rows.d..(from + n) * rows.d].to_vec();
+    Tensor::from_data(TensorData::new(values, [n, rows.d]), device)
+}
+
+/// The same of base vectors, which may be drawn for it.
+pub fn base_tensor<B: IvfBackend>(
+    base: &Base,
+    from: usize,
+    n: usize,
+    device: &B::Device,
+) -> Tensor<B, 2> {
+    let values = base.block(from, n).into_owned();
+    Tensor::from_data(TensorData::new(values, [n, base.d()]), device)
+}
+
+/// Adds the base to an index, `piece` vectors at a time, each made and copied to the device before the
+/// clock starts. After the first piece room is made for all others (`reserve`), in proportion to the
+/// lists as they are then. Milliseconds spent adding.
+pub fn add_pieces<B: IvfBackend, I: Index<B>>(
+    index: &mut I,
+    (base, piece): (&Base, usize),
+    device: &B::Device,
+    mut reserve: impl FnMut(&mut I, usize) -> Res<()>,
+) -> Res<f64> {
+    let (nb, mut spent) = (base.rows(), 0.0);
+    for from in (0..nb).step_by(piece.max(1)) {
+        let n = piece.min(nb - from);
+        let rows = base_tensor::<B>(base, from, n, device);
+        B::sync(device)?;
+        let start = Instant::now();
+        index.add(rows)?;
+        if from == 0 && n < nb {
+            reserve(index, nb - n)?;
+        }
+        B::sync(device)?;
+        spent += ms_since(start);
+    }
+    Ok(spent)
 }
 
 pub struct Workload<'a, B: IvfBackend> {
@@ -39,7 +79,9 @@ pub struct Workload<'a, B: IvfBackend> {
     pub add_ms: f64,
     /// Ids of every list, ascending; rows are their own ids.
     lists: Vec<Vec<i64>>,
-    centroids: Matrix,
+    centroids: Base,
+    /// Base vectors added at a time.
+    piece: usize,
 }
 
 impl<'a, B: IvfBackend> Workload<'a, B> {
@@ -50,7 +92,8 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
         nlist: usize,
         device: &B::Device,
     ) -> Res<Self> {
-        let (nb, d) = (data.base.rows(), data.base.d);
+        let (nb, d) = (data.base.rows(), data.base.d());
+        let piece = data.piece.unwrap_or(nb);
         let train_n = args.train_n.min(nb);
         let mut index = IndexIvfFlat::<B>::builder(d)
             .nlist(nlist)
@@ -58,18 +101,18 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
             .seed(data.seed)
             .storage(args.storage)
             .build(device)?;
-        let rows = tensor::<B>(&data.base, 0, train_n, device);
+        let rows = base_tensor::<B>(&data.base, 0, train_n, device);
         B::sync(device)?;
         let start = Instant::now();
         index.train(rows)?;
         B::sync(device)?;
         let train_ms = ms_since(start);
-        let rows = tensor::<B>(&data.base, 0, nb, device);
-        B::sync(device)?;
-        let start = Instant::now();
-        index.add(rows)?;
-        B::sync(device)?;
-        let add_ms = ms_since(start);
+        let add_ms = {
+            let from = (&data.base, piece);
+            add_pieces::<B, _>(&mut index, from, device, |index, more| {
+                Ok(index.reserve(more)?)
+            })?
+        };
         let lists = (0..nlist).map(|list| {
             let mut ids = index.list_ids(list)?;
             ids.sort_unstable();
@@ -89,7 +132,8 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
             train_ms,
             add_ms,
             lists,
-            centroids: Matrix::new(values, d)?,
+            centroids: Base::Held(Matrix::new(values, d)?),
+            piece,
         };
         work.check_lists()?;
         Ok(work)
@@ -116,7 +160,7 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
         let judge = self.coarse_judge();
         for row in sample(nb, 4 * JUDGED) {
             let vector = self.data.base.row(row);
-            if let Err(text) = judge.check_nearest(vector, i64::from(owner[row])) {
+            if let Err(text) = judge.check_nearest(&vector, i64::from(owner[row])) {
                 return refuse("the list of an added row", row, &text);
             }
         }
@@ -149,13 +193,19 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
             data: self.data.name.clone(),
             seed: self.data.seed,
             nb: self.data.base.rows(),
-            d: self.data.base.d,
+            d: self.data.base.d(),
             nlist: self.nlist,
             dtype: "f32",
             train_n: self.train_n,
-            train_ms: crate::json::rounded(self.train_ms),
-            add_ms: crate::json::rounded(self.add_ms),
+            train_ms: rounded(self.train_ms),
+            add_ms: rounded(self.add_ms),
             imbalance: self.index.imbalance_factor(),
+            index: "ivf-flat",
+            piece: self.piece,
+            lists: ListSizes::of(self.lists.iter().map(Vec::len)),
+            burn: environment.burn.clone(),
+            cubecl: environment.cubecl.clone(),
+            adapter: environment.adapter(&args.backend),
             storage: self.index.storage().to_string(),
             index_bytes: self.index.memory_info().total(),
             warmup: 0,
@@ -167,6 +217,7 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
             env_id: environment.id(),
             host: environment.host(),
             roofline: None,
+            ceilings: None,
         }
     }
 
@@ -179,7 +230,7 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
         probed.dedup();
         let lists = probed.iter().filter_map(|list| usize::try_from(*list).ok());
         let rows: usize = lists.map(|list| self.lists[list].len()).sum();
-        Ok((rows * self.data.base.d * size_of::<f32>()) as u64)
+        Ok((rows * self.data.base.d() * size_of::<f32>()) as u64)
     }
 
     /// One untimed search of `nq` queries, the answer on the host.
@@ -204,29 +255,43 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
         Ok((answer, hits.stats))
     }
 
-    /// What one warm search of `nq` queries asks of the device, in words: the plan, launches, bytes,
-    /// blocking reads. The result is left on the device.
-    pub fn explain(&self, nq: usize, k: usize, params: &SearchParams) -> Res<String> {
+    /// How many of the first `nq` queries probe each list.
+    fn probed(&self, nq: usize, nprobe: usize) -> Res<Vec<u64>> {
+        let queries = tensor::<B>(&self.data.queries, 0, nq, &self.device);
+        let (_, probed) = self.index.coarse(queries, nprobe)?.to_vecs();
+        let mut counts = vec![0; self.nlist];
+        for list in probed.iter().filter_map(|list| usize::try_from(*list).ok()) {
+            counts[list] += 1;
+        }
+        Ok(counts)
+    }
+
+    /// What a warm search of the first `nq` queries launches and reads, and what its kernels are counted
+    /// to cost with the lists that these queries probe. The result is left on the device.
+    pub fn cost(&self, nq: usize, k: usize, params: &SearchParams) -> Res<Cost> {
         let queries = tensor::<B>(&self.data.queries, 0, nq, &self.device);
         drop(self.index.search_with(queries.clone(), k, params)?);
         B::sync(&self.device)?;
         let before = Counters::now();
         let hits = self.index.search_with(queries, k, params)?;
-        let cost = Counters::now().since(before);
+        let spent = Counters::now().since(before);
+        let nprobe = hits.stats.nprobe;
+        let probed = self.probed(nq, nprobe)?;
         let [rows, k] = hits.distances.dims();
-        let label = hits.labels.dtype().size();
-        Ok(format!(
-            "nq {nq}: {}\n  {} in {}: {} launches, {} blocking reads, {} bytes uploaded beside the \
-             queries' {}, {} bytes of results",
-            self.index.explain(nq, k, params)?,
-            hits.stats.mode,
-            hits.stats.kernel,
-            cost.launches,
-            cost.blocking_reads,
-            cost.uploaded,
-            rows * self.data.base.d * size_of::<f32>(),
-            rows * k * (size_of::<f32>() + label),
-        ))
+        Ok(Cost {
+            spent,
+            kernels: self.index.kernel_costs(nq, k, params, Some(&probed))?,
+            results: rows * k * (size_of::<f32>() + hits.labels.dtype().size()),
+            queries: rows * self.data.base.d() * size_of::<f32>(),
+            how: format!("{} in {}", hits.stats.mode, hits.stats.kernel),
+        })
+    }
+
+    /// The plan and the [`Cost`] of a search, in words.
+    pub fn explain(&self, nq: usize, k: usize, params: &SearchParams) -> Res<String> {
+        let plan = self.index.explain(nq, k, params)?;
+        let cost = self.cost(nq, k, params)?;
+        Ok(format!("nq {nq}: {plan}\n{cost}"))
     }
 
     /// One sample: `times` separate searches in a row, each of the next `nq` queries. Milliseconds
@@ -260,10 +325,61 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
         Ok(spent / shape.times as f64)
     }
 
+    /// Times of the device itself, queries and results staying there: medians of five.
+    pub fn by_device(
+        &self,
+        tools: &Tools,
+        shape: &Shape,
+        params: &SearchParams,
+        extra: &mut Extra,
+    ) -> Res<()> {
+        let load = |turn| {
+            let at = shape.at(turn, self.data.queries.rows(), true).from;
+            tensor::<B>(&self.data.queries, at, shape.nq, &self.device)
+        };
+        let (mut kernels, mut cold) = (Vec::new(), Vec::new());
+        for turn in 0..5 {
+            let queries = load(turn);
+            B::sync(&self.device)?;
+            let mut found = None;
+            let timed = tools.time(&mut || {
+                found = Some(self.index.search_with(queries.clone(), shape.k, params));
+            });
+            if let Some(found) = found {
+                found?;
+            }
+            if let Some((ms, own)) = timed {
+                kernels.push(ms);
+                extra.kernel_clock = Some(if own { "device" } else { "system" });
+            }
+            if shape.nq <= 128 {
+                let queries = load(turn);
+                tools.flush()?;
+                B::sync(&self.device)?;
+                let start = Instant::now();
+                let hits = self.index.search_with(queries, shape.k, params)?;
+                B::sync(&self.device)?;
+                cold.push(ms_since(start));
+                drop(hits);
+            }
+        }
+        let middle = |values: &[f64]| (!values.is_empty()).then(|| rounded(median(values)));
+        (extra.kernel_ms, extra.cold_ms) = (middle(&kernels), middle(&cold));
+        Ok(())
+    }
+
     /// Judges a sample of an answer in f64 over the lists that were to be probed, and the choice of
-    /// those lists itself. Returns how many queries were judged.
-    pub fn prove(&self, what: &str, answer: &Answer, from: usize, nprobe: usize) -> Res<usize> {
+    /// those lists itself. Returns how many queries were judged, and the largest relative error of a
+    /// distance.
+    pub fn prove(
+        &self,
+        what: &str,
+        answer: &Answer,
+        from: usize,
+        nprobe: usize,
+    ) -> Res<(usize, f64)> {
         let rows = sample(answer.rows(), JUDGED);
+        let mut worst = 0.0_f64;
         for &row in &rows {
             let query = self.data.queries.row(from + row);
             let one = tensor::<B>(&self.data.queries, from + row, 1, &self.device);
@@ -276,11 +392,12 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
                 .flat_map(|list| self.lists[list].iter().copied())
                 .collect();
             ids.sort_unstable();
-            if let Err(text) = self.judge().check(query, answer.row(row), Some(&ids)) {
-                return refuse(what, from + row, &text);
+            match self.judge().check(query, answer.row(row), Some(&ids)) {
+                Ok(error) => worst = worst.max(error),
+                Err(text) => return refuse(what, from + row, &text),
             }
         }
-        Ok(rows.len())
+        Ok((rows.len(), worst))
     }
 
     /// nprobe = nlist on a few queries, judged against all rows: an index that loses or invents
@@ -311,8 +428,10 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
     /// The exact answer of the first `nq` queries by `IndexFlat`, a sample of it judged in f64.
     pub fn truth(&self, nq: usize, k: usize) -> Res<Answer> {
         let base = &self.data.base;
-        let mut flat = IndexFlat::<B>::new(base.d, self.metric, &self.device)?;
-        flat.add(tensor::<B>(base, 0, base.rows(), &self.device))?;
+        let mut flat = IndexFlat::<B>::new(base.d(), self.metric, &self.device)?;
+        flat.reserve(base.rows())?;
+        let from = (base, self.piece);
+        add_pieces::<B, _>(&mut flat, from, &self.device, |_, _| Ok(()))?;
         let queries = tensor::<B>(&self.data.queries, 0, nq, &self.device);
         let (distances, labels) = flat.search(queries, k)?.to_vecs();
         let answer = Answer {

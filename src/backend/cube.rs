@@ -4,9 +4,14 @@
 
 use super::{
     Capabilities, Groups, Hits, IvfBackend, Keep, ListStore, Places, Probing, RangeHits, Reads,
-    RowIds, Scan, Slot, label_dtype,
+    RowIds, Scan, ScanSize, Slot, label_dtype, tuning,
 };
-use crate::{error::Result, params::Storage, plan::Order};
+use crate::{
+    error::Result,
+    params::Storage,
+    plan::{Knob, Order, Tuning},
+    stats::KernelCost,
+};
 use burn::tensor::{
     DType, Int, Shape, Tensor, TensorPrimitive,
     backend::{Backend, DeviceOps},
@@ -16,10 +21,10 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 use burn_ivf_kernels::{
-    device::{Gpu, NONE},
+    device::{Gpu, Grain, NONE},
     list_scan::{
-        self, DeviceProblem, FoundOnDevice, Order as Read, Orders, order_on, scan_restricted_on,
-        within_on,
+        self, DeviceProblem, FoundOnDevice, Order as Read, Orders, Probed, order_on, scan_cost,
+        scan_restricted_on, within_on,
     },
     means::means_on,
     pairwise::{Measure, Output as PairOutput, pairwise_on},
@@ -328,7 +333,8 @@ where
     }
 
     fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
-        reading(&probing.reads, |reads| run(scan, reads, probing.order))
+        let how = (probing.order, &*probing.tuning);
+        reading(&probing.reads, |reads| run(scan, reads, how))
     }
 
     fn range_scan(
@@ -338,7 +344,8 @@ where
     ) -> Result<RangeHits<Self>> {
         let store = scan.lists;
         let queries = contiguous(scan.queries.clone());
-        let problem = problem(scan, &queries, Order::QueryMajor);
+        let tuning = tuning::<Self>(&store.device);
+        let problem = problem(scan, &queries, (Order::QueryMajor, &tuning));
         let found = reading(reads, |reads| {
             if scan.nq() > 0 && !store.lists.is_empty() {
                 super::count_read();
@@ -369,11 +376,46 @@ where
         })
     }
 
+    fn scan_cost(store: &Self::Lists, size: &ScanSize<'_>) -> Vec<KernelCost> {
+        let lists = &store.lists;
+        let lens: Vec<usize> = (0..lists.nlist()).map(|l| lists.list_len(l)).collect();
+        let words = match lists.labels() {
+            Labels::Ranks => 0,
+            Labels::Ids { words, .. } => words,
+        };
+        let size = list_scan::ScanSize {
+            metric: size.metric,
+            d: lists.d(),
+            element: lists.element(),
+            words,
+            lens: &lens,
+            nq: size.nq,
+            k: size.k,
+            nprobe: size.nprobe,
+            probed: size.probed.map_or(Probed::Evenly, Probed::Counted),
+            workspace: size.workspace,
+            order: read_in(size.order),
+            grain: grain(size.tuning),
+        };
+        let costs = scan_cost(&lists.gpu().facts(), &size);
+        let costs = costs.into_iter().map(|cost| KernelCost {
+            step: "scan".to_owned(),
+            kernel: cost.kernel.to_owned(),
+            launches: cost.launches,
+            bytes: cost.bytes.round() as u64,
+            distinct_bytes: cost.distinct.round() as u64,
+            flops: cost.flops.round() as u64,
+            useful_flops: cost.useful.round() as u64,
+        });
+        costs.collect()
+    }
+
     fn rerank(scan: &Scan<'_, Self>, candidates: &[Slot], per_query: usize) -> Result<Hits<Self>> {
         let positions = scan.lists.positions(candidates);
         let positions = scan.lists.lists.gpu().upload("candidates", &positions)?;
         let reads = list_scan::Reads::Rows(&positions, per_query);
-        run(scan, reads, Order::QueryMajor)
+        let tuning = tuning::<Self>(&scan.lists.device);
+        run(scan, reads, (Order::QueryMajor, &tuning))
     }
 }
 
@@ -397,7 +439,7 @@ fn reading<R: CubeRuntime, E: Cube<R>, T>(
 fn problem<'a, R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
     scan: &Scan<'a, E>,
     queries: &'a CubeTensor<R>,
-    order: Order,
+    (order, tuning): (Order, &Tuning),
 ) -> DeviceProblem<'a, R> {
     DeviceProblem {
         metric: scan.metric,
@@ -406,10 +448,27 @@ fn problem<'a, R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
         queries: &queries.handle,
         nq: scan.nq(),
         workspace: scan.workspace,
-        order: match order {
-            Order::ListMajor => Read::ListMajor,
-            Order::QueryMajor => Read::QueryMajor,
-        },
+        order: read_in(order),
+        grain: grain(tuning),
+    }
+}
+
+fn read_in(order: Order) -> Read {
+    match order {
+        Order::ListMajor => Read::ListMajor,
+        Order::QueryMajor => Read::QueryMajor,
+    }
+}
+
+/// How finely scans are cut.
+fn grain(tuning: &Tuning) -> Grain {
+    let of = |knob| tuning.get(knob) as usize;
+    Grain {
+        tile: of(Knob::ScanTileQueries),
+        pairs: of(Knob::ScanQueuePairs),
+        rows: of(Knob::ScanRowsPerCube),
+        cubes: of(Knob::ScanCubesPerProcessor),
+        units: of(Knob::ScanUnits) as u32,
     }
 }
 
@@ -417,12 +476,12 @@ fn problem<'a, R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
 fn run<R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
     scan: &Scan<'_, E>,
     reads: list_scan::Reads<'_>,
-    order: Order,
+    how: (Order, &Tuning),
 ) -> Result<Hits<E>> {
     let store = scan.lists;
     let shape = [scan.nq(), scan.k];
     let queries = contiguous(scan.queries.clone());
-    let problem = problem(scan, &queries, order);
+    let problem = problem(scan, &queries, how);
     let order = match order_on(&problem, reads, scan.restriction) {
         Read::ListMajor => Order::ListMajor,
         Read::QueryMajor => Order::QueryMajor,

@@ -40,6 +40,7 @@ use crate::{
     error::Result,
     params::Storage,
     plan::{self, DeviceKey, IvfProblem, Order, Tuning},
+    stats::KernelCost,
 };
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 pub(crate) use burn_ivf_kernels::distance::reference as exact_distance;
@@ -180,6 +181,11 @@ pub trait IvfBackend: Backend {
         portable::range_scan(scan, reads, limit)
     }
 
+    /// What [`list_scan`](Self::list_scan) costs, kernel by kernel; nothing where there is no count of it.
+    fn scan_cost(_: &Self::Lists, _: &ScanSize<'_>) -> Vec<KernelCost> {
+        Vec::new()
+    }
+
     /// The `k` best of the rows in `candidates`, row-major `[nq, per_query]` with [`Slot::NONE`]
     /// as gaps, by the exact distance of this backend: the bits of [`list_scan`](Self::list_scan).
     ///
@@ -260,37 +266,68 @@ pub struct Probing<B: Backend> {
     pub reads: Reads<B>,
     /// In which order a kernel that has the choice reads them.
     pub order: Order,
+    /// The thresholds in force; they change no answer.
+    pub tuning: Arc<Tuning>,
 }
 
 impl<B: IvfBackend> Probing<B> {
     /// The only list of a scan, whole, for all of its queries.
     pub(crate) fn all(scan: &Scan<'_, B>) -> Self {
         let device = scan.queries.device();
-        let caps = B::capabilities(&device);
-        if caps.host {
-            return Self {
-                reads: Reads::All,
-                order: Order::ListMajor,
-            };
-        }
         let tuning = tuning::<B>(&device);
-        let problem = IvfProblem {
-            nq: scan.nq(),
-            k: scan.k,
-            d: scan.d,
-            nlist: 1,
-            nprobe: 1,
-            ntotal: scan.ids.len(0),
-            fused_scan: caps.fused_scan,
-            host: caps.host,
-            workspace: scan.workspace,
-            tuning: &tuning,
-        };
+        let rows = scan.ids.len(0);
         Self {
             reads: Reads::All,
-            order: plan::order(&problem),
+            order: order_of_all::<B>(&device, (scan.nq(), scan.k), (rows, scan.d), &tuning),
+            tuning,
         }
     }
+}
+
+/// In which order one list of `n` rows of `d` components is read, whole, for `nq` queries and `k`.
+pub(crate) fn order_of_all<B: IvfBackend>(
+    device: &B::Device,
+    (nq, k): (usize, usize),
+    (n, d): (usize, usize),
+    tuning: &Tuning,
+) -> Order {
+    let caps = B::capabilities(device);
+    if caps.host {
+        return Order::ListMajor;
+    }
+    plan::order(&IvfProblem {
+        nq,
+        k,
+        d,
+        nlist: 1,
+        nprobe: 1,
+        ntotal: n,
+        fused_scan: caps.fused_scan,
+        host: caps.host,
+        workspace: 0,
+        tuning,
+    })
+}
+
+/// A scan without a restriction, in numbers.
+#[derive(Debug, Clone, Copy)]
+pub struct ScanSize<'a> {
+    /// How vectors are compared.
+    pub metric: ScanMetric,
+    /// Queries.
+    pub nq: usize,
+    /// Results per query.
+    pub k: usize,
+    /// Lists a query reads; `None` for all of the only list there is.
+    pub nprobe: Option<usize>,
+    /// How many queries probe each list; `None`: any list is as likely as any other.
+    pub probed: Option<&'a [u64]>,
+    /// Bytes of working memory.
+    pub workspace: usize,
+    /// In which order a kernel that has the choice reads lists.
+    pub order: Order,
+    /// The thresholds in force.
+    pub tuning: &'a Tuning,
 }
 
 /// Which lists every query reads.

@@ -61,13 +61,24 @@ pub fn select_k<B: Backend>(
     Ok(super::selected_from(selected, rows, &device))
 }
 
-/// [`IvfBackend::all_finite`]: one reduction, one number read.
+/// Bytes of rows that [`all_finite`] makes differences of at once.
+const FINITE_BYTES: usize = 64 << 20;
+
+/// [`IvfBackend::all_finite`]: a reduction per 64 MiB of rows, so that no second copy of them is held;
+/// one number read.
 ///
 /// # Errors
 /// When the device cannot be read.
 pub fn all_finite<B: Backend>(rows: Tensor<B, 2>) -> Result<bool> {
+    let [n, d] = rows.dims();
     // x - x is 0 for finite x and NaN otherwise, and NaN survives every sum.
-    Ok(read((rows.clone() - rows).sum())? == [0.0])
+    let zero = |part: Tensor<B, 2>| (part.clone() - part).sum();
+    let piece = FINITE_BYTES / size_of::<f32>() / d.max(1);
+    let parts = pieces(n, piece).map(|part| zero(rows.clone().slice([part, 0..d])));
+    match parts.reduce(|a, b| a + b) {
+        Some(sum) => Ok(read(sum)? == [0.0]),
+        None => Ok(true),
+    }
 }
 
 /// [`IvfBackend::means`] of rows on the host, row-major with `d` components: f64 sums, row after

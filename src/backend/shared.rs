@@ -161,10 +161,20 @@ macro_rules! forward_to_inner {
 
         fn list_scan(scan: &Scan<'_, Self>, probing: &Probing<Self>) -> Result<Hits<Self>> {
             let reads = InnerLists::<Self>::reads(&probing.reads);
-            let order = probing.order;
-            let probing = Probing { reads, order };
+            let probing = Probing {
+                reads,
+                order: probing.order,
+                tuning: probing.tuning.clone(),
+            };
             let hits = <Self::Inner as IvfBackend>::list_scan(&InnerLists::scan(scan), &probing)?;
             Ok(InnerLists::<Self>::hits(hits))
+        }
+
+        fn scan_cost(
+            lists: &Self::Lists,
+            size: &super::ScanSize<'_>,
+        ) -> Vec<crate::stats::KernelCost> {
+            <Self::Inner as IvfBackend>::scan_cost(&lists.0, size)
         }
 
         fn range_scan(
@@ -210,7 +220,7 @@ mod wrapper {
 
     /// The inner backend's lists under the wrapper's type.
     #[derive(Debug, Clone)]
-    pub struct InnerLists<B: IvfBackend>(<B::Inner as IvfBackend>::Lists);
+    pub struct InnerLists<B: IvfBackend>(pub(in crate::backend) <B::Inner as IvfBackend>::Lists);
 
     impl<B: IvfBackend> InnerLists<B> {
         /// The scan with its tensors handed to the inner backend.

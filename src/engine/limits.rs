@@ -9,11 +9,12 @@ use crate::{
     metric::{Metric, ScanMetric},
     params::{Limit, ResolvedParams},
     plan::{
-        Order,
+        Order, Tuning,
         budget::{self, Probed},
     },
 };
 use burn::tensor::{DType, Int, Tensor, TensorData};
+use std::sync::Arc;
 
 /// Rows to read of every probe, row-major `[nq, nprobe]`; `None` where nothing is left out. Reads
 /// the coarse step's answer, unless the limit cannot matter.
@@ -78,7 +79,7 @@ pub(crate) fn prune<E: IvfBackend>(
     scan: &Scan<'_, E>,
     probes: &Probes<E>,
     balls: &Balls,
-    order: Order,
+    how: (Order, &Arc<Tuning>),
 ) -> Result<(Tensor<E, 2, Int>, u64)> {
     let [nq, nprobe] = probes.lists.dims();
     let first = probes.lists.clone().slice([0..nq, 0..1]);
@@ -93,7 +94,7 @@ pub(crate) fn prune<E: IvfBackend>(
         },
         ..scan.clone()
     };
-    let hits = super::csr(&nearest, first, order)?;
+    let hits = super::csr(&nearest, first, how)?;
     let kth = read(hits.distances.slice([0..nq, scan.k - 1..scan.k]))?;
     let mut lists = list_numbers(probes.lists.clone())?;
     let distances = read(probes.distances.clone())?;

@@ -18,19 +18,24 @@ pub(crate) use reconstruct::{distances_again, rows_of_hits, vectors};
 use crate::{
     backend::{Hits, IvfBackend, Probing, Reads, Scan, Slot},
     error::Result,
-    plan::Order,
+    plan::{Order, Tuning},
     selector::Selection,
 };
 use burn::tensor::{DType, Int, Tensor};
+use std::sync::Arc;
 
 /// Searches an inverted file by csr: the backend's list scan.
 pub(crate) fn csr<E: IvfBackend>(
     scan: &Scan<'_, E>,
     probes: Tensor<E, 2, Int>,
-    order: Order,
+    (order, tuning): (Order, &Arc<Tuning>),
 ) -> Result<Hits<E>> {
-    let reads = Reads::Lists(probes);
-    E::list_scan(scan, &Probing { reads, order })
+    let probing = Probing {
+        reads: Reads::Lists(probes),
+        order,
+        tuning: Arc::clone(tuning),
+    };
+    E::list_scan(scan, &probing)
 }
 
 /// Searches an inverted file by matrix: gather, batched product, select, re-rank. Also returns

@@ -294,6 +294,10 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// The thresholds searches go by, each with its source: those of the device
     /// ([`backend::tuning`](crate::backend::tuning)) unless set.
     pub fn tuning(&self) -> &Tuning {
+        self.shared_tuning()
+    }
+
+    pub(super) fn shared_tuning(&self) -> &Arc<Tuning> {
         self.tuning
             .get_or_init(|| backend::tuning::<B>(&self.device))
     }

@@ -165,7 +165,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         Ok((params, validate::prepared(self.metric, queries)?))
     }
 
-    fn plan(&self, nq: usize, k: usize, params: &ResolvedParams) -> (Mode, SearchPlan) {
+    pub(super) fn plan(&self, nq: usize, k: usize, params: &ResolvedParams) -> (Mode, SearchPlan) {
         let caps = B::capabilities(&self.device);
         let problem = IvfProblem {
             nq,
@@ -330,6 +330,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let lists = &self.trained()?.lists;
         let nprobe = probes.lists.dims()[1];
         let prune = params.safe_pruning && nprobe > 1;
+        let how = (order, self.shared_tuning());
         let pairs = matches!(self.metric.compare(), Compare::Pairs(_));
         let mut pruned = 0;
         let mut hits = if pairs && !prune {
@@ -358,10 +359,10 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             if prune {
                 let centroids = &self.trained()?.centroids;
                 let balls = engine::balls(lists, centroids, params.workspace)?;
-                (probes.lists, pruned) = engine::prune(&scan, &probes, &balls, order)?;
+                (probes.lists, pruned) = engine::prune(&scan, &probes, &balls, how)?;
             }
             match mode {
-                Mode::Csr => (engine::csr(&scan, probes.lists.clone(), order)?, 1),
+                Mode::Csr => (engine::csr(&scan, probes.lists.clone(), how)?, 1),
                 Mode::Matrix => engine::matrix(&scan, probes.lists.clone())?,
             }
         };

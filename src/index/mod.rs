@@ -4,6 +4,7 @@
 //! back. It computes nothing itself.
 
 mod builder;
+mod costs;
 mod flat;
 mod interop;
 mod ivf_flat;

@@ -345,7 +345,9 @@ macro_rules! mutable {
             }
 
             /// Makes room for `n` more vectors, so that adding them moves none of those held; lists
-            /// get it in proportion to their sizes, or evenly while all are empty.
+            /// get it in proportion to their sizes, or evenly while all are empty. So the most is gained after
+            /// a first piece has been added, which shows how vectors spread over lists: a large index
+            /// built piece by piece then never holds its vectors twice.
             ///
             /// # Errors
             /// Not trained, or a device that cannot hold them.

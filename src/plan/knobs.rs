@@ -29,12 +29,25 @@ pub enum Knob {
     /// Bytes of f32 rows that a search would read query by query, from which a fused scan may read list
     /// by list.
     ListMajorFromBytes,
+    /// Queries of a tile at most where a GPU reads list by list: each row is read once for so many.
+    /// Rounded down to a power of two.
+    ScanTileQueries,
+    /// Pairs that a queue of such a tile holds, those kept and those waiting: rounded up to a power of two,
+    /// at least twice those kept.
+    ScanQueuePairs,
+    /// Rows of a list, or of a query's candidates, below which a GPU's cube is not worth launching.
+    ScanRowsPerCube,
+    /// Cubes that a GPU's scan wants per multiprocessor.
+    ScanCubesPerProcessor,
+    /// Units of a cube of a GPU's scan at most.
+    ScanUnits,
 }
 
 /// What is known of a knob.
 struct Spec {
     name: &'static str,
     unit: &'static str,
+    least: f64,
     most: f64,
     whole: bool,
     legal: &'static str,
@@ -42,11 +55,16 @@ struct Spec {
 
 impl Knob {
     /// Every knob.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 9] = [
         Self::CsrFromAvgGroup,
         Self::ListMajorFromAvgGroup,
         Self::ListMajorFromQueries,
         Self::ListMajorFromBytes,
+        Self::ScanTileQueries,
+        Self::ScanQueuePairs,
+        Self::ScanRowsPerCube,
+        Self::ScanCubesPerProcessor,
+        Self::ScanUnits,
     ];
 
     const fn spec(self) -> Spec {
@@ -54,6 +72,7 @@ impl Knob {
             Self::CsrFromAvgGroup => Spec {
                 name: "csr_from_avg_group",
                 unit: "queries per list",
+                least: 0.0,
                 most: 1e9,
                 whole: false,
                 legal: "a number from 0 to 1000000000",
@@ -61,6 +80,7 @@ impl Knob {
             Self::ListMajorFromAvgGroup => Spec {
                 name: "list_major_from_avg_group",
                 unit: "queries per list",
+                least: 0.0,
                 most: 1e9,
                 whole: false,
                 legal: "a number from 0 to 1000000000",
@@ -68,6 +88,7 @@ impl Knob {
             Self::ListMajorFromQueries => Spec {
                 name: "list_major_from_queries",
                 unit: "queries",
+                least: 0.0,
                 most: 4_294_967_295.0,
                 whole: true,
                 legal: "a whole number from 0 to 4294967295",
@@ -75,9 +96,51 @@ impl Knob {
             Self::ListMajorFromBytes => Spec {
                 name: "list_major_from_bytes",
                 unit: "bytes",
+                least: 0.0,
                 most: 1e15,
                 whole: true,
                 legal: "a whole number from 0 to 1000000000000000",
+            },
+            Self::ScanTileQueries => Spec {
+                name: "scan_tile_queries",
+                unit: "queries",
+                least: 2.0,
+                most: 256.0,
+                whole: true,
+                legal: "a whole number from 2 to 256",
+            },
+            Self::ScanQueuePairs => Spec {
+                name: "scan_queue_pairs",
+                unit: "pairs",
+                least: 2.0,
+                most: 4096.0,
+                whole: true,
+                legal: "a whole number from 2 to 4096",
+            },
+            Self::ScanRowsPerCube => Spec {
+                name: "scan_rows_per_cube",
+                unit: "rows",
+                least: 1.0,
+                most: 4_294_967_295.0,
+                whole: true,
+                legal: "a whole number from 1 to 4294967295",
+            },
+            Self::ScanCubesPerProcessor => Spec {
+                name: "scan_cubes_per_processor",
+                unit: "cubes",
+                least: 1.0,
+                most: 1024.0,
+                whole: true,
+                legal: "a whole number from 1 to 1024",
+            },
+            // Above 256 units the registers of the scan by list would not suffice.
+            Self::ScanUnits => Spec {
+                name: "scan_units",
+                unit: "units",
+                least: 32.0,
+                most: 256.0,
+                whole: true,
+                legal: "a whole number from 32 to 256",
             },
         }
     }
@@ -109,8 +172,14 @@ impl Knob {
 
     /// Whether it may have that value.
     pub fn allows(self, value: f64) -> bool {
-        let Spec { most, whole, .. } = self.spec();
-        (0.0..=most).contains(&value) && !(whole && value.fract() != 0.0)
+        let (whole, (least, most)) = (self.spec().whole, self.bounds());
+        (least..=most).contains(&value) && !(whole && value.fract() != 0.0)
+    }
+
+    /// The smallest and the largest value it may have.
+    pub fn bounds(self) -> (f64, f64) {
+        let Spec { least, most, .. } = self.spec();
+        (least, most)
     }
 }
 

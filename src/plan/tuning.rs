@@ -72,6 +72,16 @@ pub(super) fn heuristic(knob: Knob, device: &DeviceKey, fused_scan: bool) -> (f6
         Knob::ListMajorFromBytes if cpu || !fused_scan => (0.0, "grouping costs no launch"),
         // Grouping takes six more launches, about 3 us each, in which 4 TB/s of memory bring 64 MiB.
         Knob::ListMajorFromBytes => (f64::from(64 << 20), "arithmetic, not measured on a GPU"),
+        // A tile of `t` queries does `2 · t · d` multiply-adds and differences on `4 · d` bytes: 16
+        // FLOP per byte want 8 queries from memory, and lists that several tiles read come from a
+        // cache. At 32, k = 20 and d = 128 a cube takes 35 KB of shared memory, so several fit.
+        Knob::ScanTileQueries => (32.0, "arithmetic, not measured on a GPU"),
+        // 48 may wait beside 16 kept; a cube compares 64 rows with a query between two looks.
+        Knob::ScanQueuePairs => (64.0, "arithmetic, not measured on a GPU"),
+        // Two looks at a query's queue.
+        Knob::ScanRowsPerCube => (256.0, "a guess, not measured on a GPU"),
+        Knob::ScanCubesPerProcessor => (4.0, "a guess, not measured on a GPU"),
+        Knob::ScanUnits => (128.0, "a guess, not measured on a GPU"),
     };
     (value, Source::Heuristic(reason))
 }

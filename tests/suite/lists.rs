@@ -304,3 +304,32 @@ pub fn distances_are_plain<B: IvfBackend>(device: &B::Device) {
         }
     }
 }
+
+/// Vectors that come piece by piece after room was made for them stay where they are, and no list
+/// moves: the bytes held do not change on a device.
+pub fn pieces_fit_into_what_was_reserved<B: IvfBackend>(device: &B::Device) {
+    let (n, piece) = (sized::<B>(device, 6000, 3000), 500);
+    let base = normal(n, 8, 171);
+    let whole = preset::<B>(device, Metric::L2, &base.range(0..10), &base);
+    let mut pieces = preset::<B>(
+        device,
+        Metric::L2,
+        &base.range(0..10),
+        &base.range(0..piece),
+    );
+    pieces.reserve(n - piece).unwrap();
+    let held = pieces.memory_info().vectors;
+    assert!(held >= n * 8 * 4, "room for all: {held}");
+    for from in (piece..n).step_by(piece) {
+        pieces
+            .add(base.range(from..from + piece).on(device))
+            .unwrap();
+        if is_cube::<B>(device) {
+            assert_eq!(pieces.memory_info().vectors, held, "after row {from}");
+        }
+    }
+    let queries = normal(20, 8, 172);
+    let params = probing(4, SearchMode::Csr);
+    let expected = search_ivf(&whole, &queries, 7, &params);
+    search_ivf(&pieces, &queries, 7, &params).assert_same(&expected, "pieces");
+}

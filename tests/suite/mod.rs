@@ -89,7 +89,7 @@ macro_rules! mount {
             cases!(lists:
                 b13_resets, b15_from_centroids, b16_search_preassigned, wrong_probes_are_refused,
                 b17_sequential_scan, lists_keep_order_and_bits, add_preassigned, one_giant_list,
-                empty_lists, distances_are_plain,
+                empty_lists, distances_are_plain, pieces_fit_into_what_was_reserved,
             );
             cases!(training:
                 g1_two_blobs, g3_objective_falls, g5_subsampling, builder_seed_reaches_kmeans,
@@ -142,7 +142,10 @@ macro_rules! mount {
                 other_types_are_refused_by_name, figures_are_checked, truncations_are_refused,
                 round_trips_are_exact, duplicate_ids_travel, failed_writes_change_nothing,
             );
-            cases!(config: any_legal_config_gives_the_same_bits, tuning_stays_with_the_device);
+            cases!(config:
+                any_legal_config_gives_the_same_bits, list_major_in_tiny_tiles, costs_are_counted,
+                tuning_stays_with_the_device,
+            );
             cases!(storage:
                 answers_do_not_depend_on_it, filters_lose_nothing,
                 is_refused_where_there_is_no_choice, takes_no_more_than_a_tenth_beyond_the_data,

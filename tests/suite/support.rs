@@ -5,8 +5,8 @@
 
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use burn_ivf::{
-    Error, FlatMode, IndexFlat, IndexIvfFlat, IvfBackend, KMeansParams, Metric, SearchMode,
-    SearchParams, SearchResult, SearchStats,
+    Config, Error, FlatMode, IndexFlat, IndexIvfFlat, IvfBackend, KMeansParams, Metric, SearchMode,
+    SearchParams, SearchResult, SearchStats, Tuning,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -135,6 +135,12 @@ pub fn floats<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
 /// Whether the backend runs on CubeCL (a GPU, or software that plays one).
 pub fn is_cube<B: IvfBackend>(device: &B::Device) -> bool {
     B::name(device).contains("cubecl")
+}
+
+/// The thresholds of a process without a configuration, whatever this one's environment says.
+pub fn built_in<B: IvfBackend>(device: &B::Device) -> Tuning {
+    let fused_scan = B::capabilities(device).fused_scan;
+    Tuning::resolve(&B::device_key(device), fused_scan, &Config::default())
 }
 
 /// The size of a case: `host` on CPU backends, `cube` where each launch may run on a software GPU.

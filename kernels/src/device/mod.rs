@@ -15,13 +15,17 @@
 
 pub(crate) mod claim;
 pub(crate) mod distance;
+mod grain;
 mod home;
+mod probe;
 pub(crate) mod queue;
 pub(crate) mod queues;
 pub(crate) mod scan;
 pub(crate) mod tile;
 
+pub use grain::Grain;
 pub(crate) use home::Home;
+pub use probe::Probe;
 
 use crate::KernelError;
 use core::cell::Cell;
@@ -67,6 +71,8 @@ pub struct Facts {
     pub processors: u32,
     /// Whether buffers of more than 2³² - 1 elements can be indexed.
     pub wide: bool,
+    /// How finely scans are cut; a search brings its own.
+    pub grain: Grain,
 }
 
 impl Facts {
@@ -83,6 +89,7 @@ impl Facts {
             lanes: if planes { 4 } else { 1 },
             processors: hardware.num_streaming_multiprocessors.unwrap_or(32),
             wide: properties.supports_address(AddressType::U64),
+            grain: Grain::default(),
         }
     }
 }

@@ -92,7 +92,7 @@ const STAGED: usize = 256;
 impl Blueprint {
     /// For `k` and rows of `padded` components.
     pub fn new(facts: &Facts, metric: Metric, padded: usize, k: usize, names: Names) -> Self {
-        let units = (facts.units.min(128) / facts.lanes * facts.lanes) as usize;
+        let units = facts.grain.units(facts.units, facts.lanes);
         let wanted = Sizes::new(k, units, units);
         let queued = k <= select_k::QUEUE_K && wanted.bytes() + FLAGS <= facts.shared;
         let (queue, taken) = if queued {
@@ -139,16 +139,6 @@ pub struct Cut {
     /// Pairs written per query.
     pub width: usize,
 }
-
-/// Rows below which a cube is not worth launching.
-///
-/// Origin: heuristic (two looks at the queue); not measured on a GPU.
-pub(super) const ROWS_PER_CUBE: usize = 256;
-
-/// Cubes wanted per multiprocessor.
-///
-/// Origin: heuristic, 4 cubes of 128 units; not measured on a GPU.
-pub(super) const CUBES_PER_PROCESSOR: usize = 4;
 
 /// Rows compared by one launch at most.
 ///
@@ -215,13 +205,16 @@ impl Cut {
 }
 
 fn splits(facts: &Facts, nq: usize, rows: usize) -> usize {
-    let wanted = (facts.processors as usize * CUBES_PER_PROCESSOR).div_ceil(nq.max(1));
-    wanted.min(rows.div_ceil(ROWS_PER_CUBE)).max(1)
+    let grain = facts.grain;
+    let wanted = (facts.processors as usize).saturating_mul(grain.cubes);
+    let wanted = wanted.min(u32::MAX as usize / 4).div_ceil(nq.max(1));
+    wanted.min(rows.div_ceil(grain.rows())).max(1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Grain;
 
     const H200: Facts = Facts {
         units: 1024,
@@ -230,6 +223,7 @@ mod tests {
         lanes: 4,
         processors: 132,
         wide: true,
+        grain: Grain::DEFAULT,
     };
 
     #[test]

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     KernelError, Metric, check_len,
-    device::{VECTOR, array},
+    device::{Facts, Grain, VECTOR, array},
     nearest_centroid,
     rows::{
         copy::pad_queries,
@@ -48,6 +48,18 @@ pub struct DeviceProblem<'a, R: Runtime> {
     pub workspace: usize,
     /// In which order lists are read where there is the choice ([`order_on`]).
     pub order: Order,
+    /// How finely the scan is cut.
+    pub grain: Grain,
+}
+
+impl<R: Runtime> DeviceProblem<'_, R> {
+    /// The device's facts, with the grain of this search.
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            grain: self.grain,
+            ..self.lists.gpu().facts()
+        }
+    }
 }
 
 /// Which rows a query is compared with.
@@ -191,7 +203,7 @@ fn at_home<R: Runtime>(
     }
     let uploads = Uploads::new(problem, reads, restriction, orders, false)?;
     let print = blueprint(problem, reads, &uploads);
-    let (facts, workspace) = (gpu.facts(), problem.workspace);
+    let (facts, workspace) = (problem.facts(), problem.workspace);
     let mut cut = if print.queued {
         Cut::queued(&facts, nq, uploads.usual, k, workspace)
     } else {
@@ -253,7 +265,10 @@ fn nearest<R: Runtime>(
     reads: Reads<'_>,
     restriction: Restriction<'_>,
 ) -> bool {
-    restriction.is_none() && matches!(reads, Reads::All) && nearest_centroid::fits(problem)
+    let (lists, facts) = (problem.lists, problem.facts());
+    restriction.is_none()
+        && matches!(reads, Reads::All)
+        && nearest_centroid::fits(&facts, lists.padded(), (problem.nq, problem.k, lists.len()))
 }
 
 /// The choices for a scan list by list, if that is the way to go.
@@ -282,7 +297,7 @@ pub(super) fn blueprint<R: Runtime>(
     reads: Reads<'_>,
     uploads: &Uploads<'_, R>,
 ) -> Blueprint {
-    let facts = problem.lists.gpu().facts();
+    let facts = problem.facts();
     let names = match reads {
         Reads::All => Names::Nothing,
         Reads::Lists(..) => Names::Lists,

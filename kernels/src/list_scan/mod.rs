@@ -16,6 +16,8 @@ mod bf16;
 mod blueprint;
 #[cfg(feature = "cube")]
 mod by_list;
+#[cfg(feature = "cube")]
+mod cost;
 mod cpu;
 #[cfg(feature = "cube")]
 mod cube;
@@ -44,6 +46,8 @@ mod walk;
 mod work;
 mod worker;
 
+#[cfg(feature = "cube")]
+pub use cost::{KernelCost, Probed, ScanSize, scan_cost};
 pub use cpu::{Counts, scan, scan_restricted};
 #[cfg(feature = "cube")]
 pub use device::{DeviceProblem, Reads, order_on, scan_on, scan_restricted_on};

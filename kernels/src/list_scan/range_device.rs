@@ -122,7 +122,13 @@ fn at_home<F: Float, R: Runtime>(
         _ => 0,
     };
     let workspace = problem.workspace / 2;
-    let mut cut = Cut::counted(&gpu.facts(), nq, uploads.usual, (groups, sorted), workspace);
+    let mut cut = Cut::counted(
+        &problem.facts(),
+        nq,
+        uploads.usual,
+        (groups, sorted),
+        workspace,
+    );
     cut.queries = cut.queries.min(uploads.per_part());
     let scan = Ranging {
         problem,

@@ -31,15 +31,14 @@ struct Blueprint {
 const SMALL_LIST: usize = 8192;
 
 /// Units of a cube: whole groups of lanes.
-fn units(facts: &Facts) -> usize {
+pub(crate) fn units(facts: &Facts) -> usize {
     (facts.units.min(128) / facts.lanes * facts.lanes) as usize
 }
 
 /// Queries of a cube: what registers and shared memory hold; `None` if not even one fits.
-fn block<R: Runtime>(problem: &DeviceProblem<'_, R>) -> Option<usize> {
-    let facts = problem.lists.gpu().facts();
-    let query = problem.lists.padded() * 4 + 4;
-    let groups = units(&facts) / facts.lanes as usize;
+pub(crate) fn block(facts: &Facts, padded: usize) -> Option<usize> {
+    let query = padded * 4 + 4;
+    let groups = units(facts) / facts.lanes as usize;
     // A row's 16 partial sums per query lie in one unit or in four.
     let most: usize = if facts.lanes == 4 { 8 } else { 2 };
     (0..=most.ilog2())
@@ -58,14 +57,11 @@ fn block<R: Runtime>(problem: &DeviceProblem<'_, R>) -> Option<usize> {
 
 /// Whether this kernel is the one to take: k = 1, and enough queries to fill the device or a list
 /// so short that splitting it is not worth a second launch.
-pub(crate) fn fits<R: Runtime>(problem: &DeviceProblem<'_, R>) -> bool {
-    let Some(block) = block(problem) else {
+pub(crate) fn fits(facts: &Facts, padded: usize, (nq, k, rows): (usize, usize, usize)) -> bool {
+    let Some(block) = block(facts, padded) else {
         return false;
     };
-    let cubes = problem.nq / block;
-    problem.k == 1
-        && (problem.lists.len() <= SMALL_LIST
-            || cubes >= 2 * problem.lists.gpu().facts().processors as usize)
+    k == 1 && (rows <= SMALL_LIST || nq / block >= 2 * facts.processors as usize)
 }
 
 /// The nearest row of every query.
@@ -102,7 +98,7 @@ fn launch<F: Float, R: Runtime>(
     let print = Blueprint {
         compare: Compare::new(problem.metric, lists.padded(), facts.lanes),
         units: units(&facts),
-        block: block(problem).unwrap_or(1),
+        block: block(&facts, lists.padded()).unwrap_or(1),
         how: Select {
             scores: false,
             counted: false,

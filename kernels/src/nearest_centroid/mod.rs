@@ -6,4 +6,4 @@
 
 mod device;
 
-pub(crate) use device::{fits, nearest_on};
+pub(crate) use device::{block, fits, nearest_on, units};

@@ -55,7 +55,7 @@ impl Element {
     }
 
     /// 32-bit words of `padded` components (a multiple of 4).
-    fn words(self, padded: usize) -> usize {
+    pub(crate) fn words(self, padded: usize) -> usize {
         match self {
             Self::F32 => padded,
             Self::F16 | Self::Bf16 => padded / 2,

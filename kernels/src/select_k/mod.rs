@@ -22,7 +22,7 @@ pub use {
 };
 #[cfg(feature = "cube")]
 pub(crate) use {
-    blueprint::{QUEUE_K, Select},
+    blueprint::{Blueprint, QUEUE_K, Route, Select},
     cube::{Pair, write},
 };
 

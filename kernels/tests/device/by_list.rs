@@ -3,7 +3,7 @@
 use super::support::{Client, Device, Rng, client, download, guises, poison, upload};
 use burn_ivf_kernels::{
     Metric,
-    device::{Facts, Gpu},
+    device::{Facts, Gpu, Grain},
     list_scan::{
         DeviceProblem, Order, Reads, SKIP, order_on,
         restrict::{Masks, Restriction},
@@ -87,6 +87,7 @@ impl World {
             nq,
             workspace,
             order: Order::ListMajor,
+            grain: Grain::default(),
         };
         let reads = match self.lists.nlist() {
             1 => Reads::All,
@@ -221,6 +222,7 @@ fn the_order_is_query_major_where_there_is_no_choice() {
         nq: 2,
         workspace: 1 << 20,
         order: Order::ListMajor,
+        grain: Grain::default(),
     };
     let none = Restriction::default();
     assert_eq!(order_on(&problem, Reads::All, none), Order::ListMajor);

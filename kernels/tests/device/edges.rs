@@ -3,6 +3,7 @@
 use super::support::{Device, Rng, client, download, guises, poison, upload};
 use burn_ivf_kernels::{
     Metric,
+    device::Grain,
     list_scan::{DeviceProblem, Order, Reads, scan_on},
     rows::device::{Added, DeviceLists},
 };
@@ -44,6 +45,7 @@ fn the_nearest_of_one_list_is_the_first_of_two() {
                         nq,
                         workspace: 1 << 20,
                         order,
+                        grain: Grain::default(),
                     };
                     let found = scan_on(&problem, Reads::All).unwrap();
                     let labels: Vec<i32> = download(&client, &found.labels, nq * k);
@@ -108,6 +110,7 @@ fn distances_beyond_the_range_are_hits_before_padding() {
                     nq: 1,
                     workspace: 1 << 20,
                     order,
+                    grain: Grain::default(),
                 };
                 let found = scan_on(&problem, Reads::All).unwrap();
                 assert_eq!(
@@ -174,6 +177,7 @@ fn many_lists_answer_as_one() {
                     nq,
                     workspace: 1 << 20,
                     order,
+                    grain: Grain::default(),
                 };
                 let found = scan_on(&problem, reads).unwrap();
                 let labels: Vec<i64> = download(&client, &found.labels, nq * k);

@@ -6,7 +6,7 @@
 use super::support::{Client, Device, Rng, client, download, poison, upload};
 use burn_ivf_kernels::{
     Metric,
-    device::{Facts, Gpu},
+    device::{Facts, Gpu, Grain},
     list_scan::{DeviceProblem, Order, Reads, SKIP, scan_on},
     rows::device::{Added, DeviceLists},
 };
@@ -162,6 +162,7 @@ impl Model {
             nq,
             workspace,
             order,
+            grain: Grain::default(),
         };
         let what = format!(
             "d {d} nlist {nlist} rows {} k {k} nq {nq} {metric} words {} workspace {workspace} \

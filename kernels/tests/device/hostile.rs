@@ -3,7 +3,7 @@
 use super::support::{Client, Device, client, download, upload};
 use burn_ivf_kernels::{
     Metric,
-    device::{Facts, Gpu},
+    device::{Facts, Gpu, Grain},
     list_scan::{DeviceProblem, Order, Reads, scan_on},
     rows::device::{Added, DeviceLists},
 };
@@ -51,6 +51,7 @@ fn a_queued_search_sees_the_index_as_it_was(first: &[i64], second: &[i64], third
                 nq: 1,
                 workspace: 1 << 20,
                 order: Order::QueryMajor,
+                grain: Grain::default(),
             };
             scan_on(&problem, Reads::All).unwrap()
         };
@@ -128,6 +129,7 @@ fn an_answer_that_fits_is_given_though_k_exceeds_the_rows() {
         nq,
         workspace: 1 << 16,
         order: Order::QueryMajor,
+        grain: Grain::default(),
     };
     // 64,800 bytes of labels.
     let found = scan_on(&problem, Reads::All).unwrap();

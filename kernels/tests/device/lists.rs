@@ -3,7 +3,7 @@
 use super::support::{Client, Device, Rng, client, download, guises, upload};
 use burn_ivf_kernels::{
     KernelError, Metric,
-    device::{Facts, Gpu},
+    device::{Facts, Gpu, Grain},
     list_scan::{DeviceProblem, Order, Reads, scan_on},
     rows::device::{Added, DeviceLists},
 };
@@ -136,6 +136,7 @@ impl Model {
             nq: 1,
             workspace: 1 << 24,
             order: Order::QueryMajor,
+            grain: Grain::default(),
         };
         let probes: Vec<u32> = (0..self.rows.len() as u32).collect();
         let probes = upload(client, &probes);

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod by_list;
+mod cost;
 mod cover;
 mod edges;
 mod fuzz;

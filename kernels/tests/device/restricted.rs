@@ -3,7 +3,7 @@
 use super::support::{Client, Device, Rng, client, download, guises, poison, upload};
 use burn_ivf_kernels::{
     KernelError, Metric,
-    device::Gpu,
+    device::{Gpu, Grain},
     list_scan::{
         DeviceProblem, List, ListIds, Order, Orders, Problem, Reads, SKIP, WORKSPACE,
         restrict::{ListOrder, Masks, ReadingOrder, Restriction},
@@ -180,6 +180,7 @@ impl Question<'_> {
             nq,
             workspace: self.workspace,
             order: Order::QueryMajor,
+            grain: Grain::default(),
         };
         let found = scan_restricted_on(&problem, reads, restriction, &world.orders).unwrap();
         let labels: Vec<i64> = download(client, &found.labels, nq * k);
@@ -220,6 +221,7 @@ impl Question<'_> {
             nq: self.nq(),
             workspace: self.workspace,
             order: Order::QueryMajor,
+            grain: Grain::default(),
         };
         let found = within_on(&problem, limit, reads, restriction, &world.orders).unwrap();
         assert_eq!(found.lims, expected.lims, "{what} limit {limit}");
@@ -389,6 +391,7 @@ fn empty_restrictions_lists_and_queries_find_nothing() {
         nq: 2,
         workspace: 1 << 20,
         order: Order::QueryMajor,
+        grain: Grain::default(),
     };
     let named = upload(&client, &[0_u32; 2]);
     let (reads, all) = (Reads::Lists(&named, 1), Restriction::default());
@@ -450,6 +453,7 @@ fn infinite_distances_are_within_an_infinite_limit() {
                 nq: 1,
                 workspace: 1 << 20,
                 order: Order::QueryMajor,
+                grain: Grain::default(),
             };
             let all = Restriction::default();
             let found = within_on(&problem, limit, Reads::All, all, &Orders::default()).unwrap();
@@ -565,6 +569,7 @@ fn restrictions_of_other_lists_are_refused() {
         nq: 2,
         workspace: 1 << 20,
         order: Order::QueryMajor,
+        grain: Grain::default(),
     };
     let refused = |restriction: Restriction<'_>| {
         let reads = Reads::Lists(&named, 1);

@@ -6,7 +6,7 @@ use super::{
 };
 use burn_ivf_kernels::{
     KernelError, Metric,
-    device::{Facts, Gpu},
+    device::{Facts, Gpu, Grain},
     list_scan::{
         self, Best, DeviceProblem, List, ListIds, Order, Problem, Reads, SKIP, WORKSPACE, order_on,
         restrict::Restriction, scan_on,
@@ -223,6 +223,7 @@ fn search(
             nq,
             workspace,
             order,
+            grain: Grain::default(),
         };
         let found = scan_on(&problem, reads).unwrap();
         let values: Vec<f32> = download(client, &found.values, nq * k);
@@ -388,6 +389,7 @@ fn answers_larger_than_a_buffer_are_refused() {
         nq: 1000,
         workspace: 1 << 20,
         order: Order::QueryMajor,
+        grain: Grain::default(),
     };
     let probes = upload(&client, &vec![0_u32; 1000]);
     let error = scan_on(&problem, Reads::Lists(&probes, 1)).unwrap_err();

@@ -3,7 +3,7 @@
 use super::recorder::{Architecture, Recorder, Target};
 use burn_ivf_kernels::{
     Metric,
-    device::{Facts, Gpu},
+    device::{Facts, Gpu, Grain},
     group_tasks::group_on,
     list_scan::{
         DeviceProblem, Order, Orders, Reads, order_on,
@@ -191,6 +191,7 @@ impl<T: Target> Cases<T> {
                 nq,
                 workspace: 256 << 20,
                 order,
+                grain: Grain::default(),
             };
             if order == Order::ListMajor {
                 let runs = order_on(&problem, reads, Restriction::default());
@@ -271,6 +272,7 @@ impl<T: Target> Cases<T> {
                     nq,
                     workspace,
                     order: Order::QueryMajor,
+                    grain: Grain::default(),
                 };
                 for k in [10, 1000] {
                     scan_restricted_on(&problem(k), reads, restriction, &orders).unwrap();

@@ -7,7 +7,7 @@ use crate::backend::Restriction;
 use crate::{
     backend::{
         Counts, Hits, IvfBackend, Keep, ListStore, Places, Probing, Reads, RowIds, Scan, Slot,
-        host::HostLists, read, read_int,
+        host::HostLists, read, read_int, tuning,
     },
     metric::ScanMetric as Metric,
     params::Storage,
@@ -233,6 +233,7 @@ fn lists_read(probes: &[i64], nq: usize) -> Probing<B> {
             &burn::tensor::Device::<B>::default(),
         )),
         order: Order::ListMajor,
+        tuning: tuning::<B>(&Default::default()),
     }
 }
 

@@ -3,17 +3,9 @@
 use crate::{
     Metric,
     device::{Facts, distance::Compare, queues::Sizes, tile::Block},
-    list_scan::blueprint::{CUBES_PER_PROCESSOR, FLAGS, ROWS_PER_CUBE, ROWS_PER_LAUNCH},
+    list_scan::blueprint::{FLAGS, ROWS_PER_LAUNCH},
     select_k,
 };
-
-/// Queries of a tile at most: each row is then read once for so many.
-///
-/// Origin: arithmetic, not measured on a GPU. A tile of `t` queries does `2 · t · d` multiply-adds
-/// and differences on `4 · d` bytes; 16 TFLOP/s of f32 per TB/s of memory (an H200) want
-/// `t` of 8 for multiply-adds from memory, and lists that several tiles read come from the cache.
-/// At 32, k = 20 and d = 128 a cube takes 35 KB, so several share a multiprocessor.
-const TILE: usize = 32;
 
 /// Shared memory of a cube at most, so that several share a multiprocessor that has more.
 const SHARED: usize = 48 << 10;
@@ -30,27 +22,31 @@ pub(in crate::list_scan) struct Load {
     pub grouped: bool,
     /// Queries that read a list, on average.
     pub group: usize,
-    /// Pairs of a query and a piece of a list.
-    pub pieces: usize,
+    /// Pairs of a query and a list.
+    pub pairs: usize,
+    /// Rows of a list, on average.
+    pub rows: usize,
 }
 
 impl Load {
     /// For `pairs` pairs of a query and a list, of `nlist` lists with `rows` rows in all.
     pub fn new(grouped: bool, pairs: usize, nlist: usize, rows: usize) -> Self {
         let nlist = nlist.max(1);
-        let usual = (rows / nlist).div_ceil(ROWS_PER_CUBE);
         Self {
             grouped,
             group: pairs / nlist,
-            pieces: pairs.saturating_mul(usual),
+            pairs,
+            rows: rows / nlist,
         }
     }
 
     /// Queries of a tile at most: no more than read a list, and few enough that there are tasks for
     /// every multiprocessor.
     fn tile(self, facts: &Facts) -> usize {
-        let group = self.group.next_power_of_two().clamp(2, TILE);
-        let busy = self.pieces / (2 * facts.processors.max(1) as usize);
+        let tile = 1 << facts.grain.tile.max(2).ilog2();
+        let group = self.group.next_power_of_two().clamp(2, tile);
+        let pieces = self.rows.div_ceil(facts.grain.rows());
+        let busy = self.pairs.saturating_mul(pieces) / (2 * facts.processors.max(1) as usize);
         group
             .min((busy + 1).next_power_of_two() / 2)
             .max(group.min(FEW))
@@ -78,20 +74,29 @@ impl Blueprint {
             return None;
         }
         let compare = Compare::new(metric, padded, facts.lanes);
-        let units = (facts.units.min(128) / facts.lanes * facts.lanes) as usize;
+        let units = facts.grain.units(facts.units, facts.lanes);
         let kept = k.next_power_of_two().max(16);
-        let sizes = |queues| Sizes {
+        let sizes = |queues, pairs| Sizes {
             units,
             queues,
             kept,
-            pairs: (2 * kept).max(64),
+            pairs,
         };
-        let bytes = |tile: usize| tile * (padded * 4 + 4) + sizes(tile).bytes() + FLAGS;
+        let fits = |tile: usize, pairs: usize| {
+            let bytes = tile * (padded * 4 + 4) + sizes(tile, pairs).bytes() + FLAGS;
+            bytes <= facts.shared.min(SHARED)
+        };
         let most = load.tile(facts).min(units);
-        let tile = (1..=most.ilog2())
-            .rev()
-            .map(|power| 1 << power)
-            .find(|&tile| bytes(tile) <= facts.shared.min(SHARED))?;
+        let tile_for = |pairs: usize| {
+            let mut tiles = (1..=most.ilog2()).rev().map(|power| 1 << power);
+            tiles.find(|&tile| fits(tile, pairs))
+        };
+        // Shorter queues where those asked for leave no room for two queries.
+        let (least, mut pairs) = (2 * kept, facts.grain.pairs(kept));
+        while pairs > least && !fits(2, pairs) {
+            pairs /= 2;
+        }
+        let tile = tile_for(pairs)?;
         // 64 registers of partial sums: a pair's sixteen lie in one unit or in four.
         let (rows, queries) = if facts.lanes == 4 { (2, 8) } else { (1, 4) };
         Some(Self {
@@ -100,7 +105,7 @@ impl Blueprint {
                 rows,
                 queries: tile.min(queries),
             },
-            queues: sizes(tile),
+            queues: sizes(tile, pairs),
             grouped: load.grouped,
         })
     }
@@ -145,8 +150,10 @@ impl Cut {
         let all: usize = lens.iter().sum();
         let longest = lens.iter().copied().max().unwrap_or(0).max(1);
         let tiles = (nq * nprobe).div_ceil(nlist).div_ceil(tile);
-        let cubes = facts.processors as usize * CUBES_PER_PROCESSOR;
-        let mut rows = (all.saturating_mul(tiles) / cubes).clamp(ROWS_PER_CUBE, u32::MAX as usize);
+        let cubes = (facts.processors as usize).saturating_mul(facts.grain.cubes);
+        let mut rows = (all.saturating_mul(tiles) / cubes.max(1))
+            .max(facts.grain.rows())
+            .min(u32::MAX as usize);
         // A piece leaves k pairs, or as many as it has rows.
         let width = |rows: usize| -> usize {
             let pairs = |len: &usize| (*len).min(len.div_ceil(rows) * k);
@@ -176,6 +183,7 @@ impl Cut {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::Grain;
 
     const H200: Facts = Facts {
         units: 1024,
@@ -184,6 +192,7 @@ mod tests {
         lanes: 4,
         processors: 132,
         wide: true,
+        grain: Grain::DEFAULT,
     };
 
     fn tile(facts: &Facts, d: usize, k: usize, load: Load) -> Option<usize> {

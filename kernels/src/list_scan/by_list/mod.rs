@@ -16,7 +16,7 @@ mod blueprint;
 mod cube;
 mod tasks;
 
-pub(super) use blueprint::Blueprint;
+pub(super) use blueprint::{Blueprint, Cut, Load};
 
 use super::{DeviceProblem, Reads, device::output_of};
 use crate::{
@@ -26,7 +26,6 @@ use crate::{
     rows::device::Element,
     select_k::{SelectedOnDevice, Source},
 };
-use blueprint::{Cut, Load};
 use cube::{TileArgsLaunch, keep_best_by_list};
 use cubecl::{prelude::*, server::Handle};
 use half::{bf16, f16};
@@ -45,7 +44,7 @@ pub(super) fn blueprint<R: Runtime>(
     };
     let pairs = problem.nq.saturating_mul(nprobe);
     let load = Load::new(grouped, pairs, lists.nlist(), lists.len());
-    let facts = lists.gpu().facts();
+    let facts = problem.facts();
     Blueprint::new(&facts, problem.metric, lists.padded(), problem.k, load)
 }
 
@@ -64,7 +63,7 @@ pub(super) fn scan<R: Runtime>(
         _ => 1,
     };
     let cut = Cut::new(
-        &gpu.facts(),
+        &problem.facts(),
         print.queues.queues,
         (nq, nprobe, k),
         (0..lists.nlist()).map(|l| lists.list_len(l)).collect(),

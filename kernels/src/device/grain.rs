@@ -1,0 +1,58 @@
+//! How finely scans are cut for a device: what may be tuned. No answer depends on it.
+
+/// Sizes of tiles, queues, slices and cubes of a scan. Any values will do: what a device cannot hold is
+/// made smaller where it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Grain {
+    /// Queries of a tile at most, of a scan list by list: each row is then read once for so many.
+    /// Rounded down to a power of two, at least 2.
+    pub tile: usize,
+    /// Pairs of a queue of such a tile, kept and waiting: rounded up to a power of two, at least twice
+    /// those kept. What finds no room is offered again.
+    pub pairs: usize,
+    /// Rows below which a cube is not worth launching; rows of a piece of a list at least.
+    pub rows: usize,
+    /// Cubes wanted per multiprocessor.
+    pub cubes: usize,
+    /// Units of a cube at most.
+    pub units: u32,
+}
+
+impl Grain {
+    /// What is taken unless something else is asked for.
+    ///
+    /// Origin: arithmetic and heuristics, not measured on a GPU. `tile`: a tile of `t` queries does
+    /// `2 · t · d` multiply-adds and differences on `4 · d` bytes; 16 TFLOP/s of f32 per TB/s of memory
+    /// (an H200) want `t` of 8 for multiply-adds from memory, and lists that several tiles read come from
+    /// the cache. At 32, k = 20 and d = 128 a cube takes 35 KB, so several share a multiprocessor.
+    /// `rows`: two looks at the queue. `cubes`: 4 cubes of 128 units.
+    pub const DEFAULT: Self = Self {
+        tile: 32,
+        pairs: 64,
+        rows: 256,
+        cubes: 4,
+        units: 128,
+    };
+
+    /// Rows of a cube at least, never 0.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows.max(1)
+    }
+
+    /// Pairs of a queue that keeps `kept` (a power of two).
+    pub(crate) fn pairs(&self, kept: usize) -> usize {
+        (2 * kept).max(self.pairs.min(1 << 16).next_power_of_two())
+    }
+
+    /// Units of a cube on a device that has `most`: whole groups of `lanes`, at least 32 where there are so
+    /// many.
+    pub(crate) fn units(&self, most: u32, lanes: u32) -> usize {
+        (most.min(self.units.max(32)) / lanes * lanes) as usize
+    }
+}
+
+impl Default for Grain {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

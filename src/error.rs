@@ -205,6 +205,14 @@ pub enum Error {
     /// A kernel refused its input: a bug in this crate, reported instead of a panic.
     #[error("internal error: {0}; please report it")]
     Kernel(burn_ivf_kernels::KernelError),
+    /// More memory than the system gives.
+    #[error("{what}: {bytes} bytes of memory are not to be had; ask for less")]
+    Memory {
+        /// What for.
+        what: &'static str,
+        /// Bytes asked for.
+        bytes: usize,
+    },
     /// A buffer larger than the device can hold in one piece.
     #[error(
         "{what}: {bytes} bytes in one buffer, but this device holds at most {limit}; search or add in smaller pieces, lower k, or use a device with larger buffers"
@@ -399,6 +407,7 @@ impl From<burn_ivf_kernels::KernelError> for Error {
             burn_ivf_kernels::KernelError::Buffer { what, bytes, limit } => {
                 Self::DeviceLimit { what, bytes, limit }
             }
+            burn_ivf_kernels::KernelError::Memory { what, bytes } => Self::Memory { what, bytes },
             burn_ivf_kernels::KernelError::Read(what) => Self::Device(what),
             bug => Self::Kernel(bug),
         }

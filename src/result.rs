@@ -1,6 +1,10 @@
 //! What a search returns.
 
-use crate::{backend::IvfBackend, stats::SearchStats};
+use crate::{
+    backend::IvfBackend,
+    error::{Error, Result, illegal},
+    stats::SearchStats,
+};
 use burn::tensor::{Int, Tensor, backend::Backend};
 
 /// The nearest vectors of every query.
@@ -74,18 +78,32 @@ impl<B: IvfBackend> RangeResult<B> {
 /// `found` is row-major `[nq, found_k]`, `truth` `[nq, truth_k]`; ids of -1 in `truth` are not
 /// asked for. 1 when nothing is asked for.
 ///
-/// # Panics
-/// When `k` exceeds `found_k` or `truth_k`, or the numbers of rows differ.
-pub fn recall_at_k(found: &[i64], truth: &[i64], found_k: usize, truth_k: usize, k: usize) -> f64 {
-    assert!(
-        k <= found_k && k <= truth_k,
-        "k = {k} of {found_k} found and {truth_k} true ids"
-    );
+/// # Errors
+/// [`Error::IllegalValue`] when `k` exceeds `found_k` or `truth_k`, [`Error::ShapeMismatch`] when the
+/// ids are not whole rows, as many found as true.
+pub fn recall_at_k(
+    found: &[i64],
+    truth: &[i64],
+    found_k: usize,
+    truth_k: usize,
+    k: usize,
+) -> Result<f64> {
+    if k > found_k || k > truth_k {
+        let expected = "no more than the ids found and the true ids of a query";
+        return Err(illegal("k", k, expected));
+    }
     if k == 0 {
-        return 1.0;
+        return Ok(1.0);
+    }
+    let rows = found.len() / found_k;
+    if (rows * found_k, rows.checked_mul(truth_k)) != (found.len(), Some(truth.len())) {
+        return Err(Error::ShapeMismatch {
+            what: "true ids",
+            expected: format!("[{rows}, {truth_k}], a row for each of [{rows}, {found_k}] found"),
+            found: vec![found.len(), truth.len()],
+        });
     }
     let (found, truth) = (found.chunks_exact(found_k), truth.chunks_exact(truth_k));
-    assert_eq!(found.len(), truth.len(), "as many rows found as true");
     let (mut hits, mut asked) = (0_usize, 0_usize);
     for (found, truth) in found.zip(truth) {
         let mut found = found[..k].to_vec();
@@ -94,11 +112,11 @@ pub fn recall_at_k(found: &[i64], truth: &[i64], found_k: usize, truth_k: usize,
         asked += truth.clone().count();
         hits += truth.filter(|id| found.binary_search(id).is_ok()).count();
     }
-    if asked == 0 {
+    Ok(if asked == 0 {
         1.0
     } else {
         hits as f64 / asked as f64
-    }
+    })
 }
 
 #[cfg(test)]
@@ -109,8 +127,8 @@ mod tests {
     fn recall_counts_the_first_k() {
         let found = [1, 2, 3, 9, 8, 7];
         let truth = [3, 2, 5, 7, -1, -1];
-        assert_eq!(recall_at_k(&found, &truth, 3, 3, 3), 3.0 / 4.0);
-        assert_eq!(recall_at_k(&found, &truth, 3, 3, 1), 0.0);
-        assert_eq!(recall_at_k(&found, &truth, 3, 3, 0), 1.0);
+        assert_eq!(recall_at_k(&found, &truth, 3, 3, 3).unwrap(), 3.0 / 4.0);
+        assert_eq!(recall_at_k(&found, &truth, 3, 3, 1).unwrap(), 0.0);
+        assert_eq!(recall_at_k(&found, &truth, 3, 3, 0).unwrap(), 1.0);
     }
 }

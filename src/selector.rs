@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 /// A set of ids (faiss `IDSelector`). Ids that no row has are ignored.
 ///
-/// Selectors combine by `!`, `&`, `|` and `^`. A clone is cheap: large sets are shared.
+/// Selectors combine by `!`, `&`, `|` and `^`, of up to 65,536 parts and 256 levels (many ids belong
+/// into one [`batch`](Self::batch)). A clone is cheap: large sets are shared.
 ///
 /// ```
 /// use burn_ivf::IdSelector;
@@ -83,6 +84,53 @@ impl IdSelector {
         }
     }
 
+    /// Whether the selector is small enough to be looked at for every row.
+    ///
+    /// # Errors
+    /// More than [`MAX_PARTS`] parts (one that is named twice counts twice) or [`MAX_DEPTH`] levels.
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut open = vec![(self, 1)];
+        let mut parts = 0;
+        while let Some((part, depth)) = open.pop() {
+            parts += 1;
+            if depth > MAX_DEPTH || parts > MAX_PARTS {
+                return Err(illegal(
+                    "the nesting of a selector",
+                    format!("{parts} parts or more, {depth} levels or more"),
+                    "at most 65536 parts on 256 levels; put ids together by IdSelector::batch()",
+                ));
+            }
+            match part {
+                Self::Not(a) => open.push((a, depth + 1)),
+                Self::And(a, b) | Self::Or(a, b) | Self::Xor(a, b) => {
+                    open.extend([(&**a, depth + 1), (&**b, depth + 1)]);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over the parts that have parts themselves.
+    fn part_with(&mut self, open: &mut Vec<Arc<Self>>) {
+        let mut hand_over = |part: &mut Arc<Self>| {
+            if matches!(
+                **part,
+                Self::Not(_) | Self::And(..) | Self::Or(..) | Self::Xor(..)
+            ) {
+                open.push(core::mem::replace(part, Arc::new(Self::All)));
+            }
+        };
+        match self {
+            Self::Not(a) => hand_over(a),
+            Self::And(a, b) | Self::Or(a, b) | Self::Xor(a, b) => {
+                hand_over(a);
+                hand_over(b);
+            }
+            _ => {}
+        }
+    }
+
     /// Prepares the selector for many ids.
     pub(crate) fn compile(&self) -> Compiled {
         match self {
@@ -128,6 +176,23 @@ impl Deref for SortedIds {
     }
 }
 
+/// In a loop: a chain of ten thousand operators would exhaust the stack.
+impl Drop for IdSelector {
+    fn drop(&mut self) {
+        let mut open = Vec::new();
+        self.part_with(&mut open);
+        while let Some(part) = open.pop() {
+            if let Some(mut part) = Arc::into_inner(part) {
+                part.part_with(&mut open);
+            }
+        }
+    }
+}
+
+/// Parts and levels that a selector may have.
+const MAX_PARTS: usize = 1 << 16;
+const MAX_DEPTH: usize = 256;
+
 /// The ids a search may find.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -148,7 +213,8 @@ impl Selection {
     /// set, the lowest bit of a word first (cuVS `bitmap`).
     ///
     /// # Errors
-    /// [`Error::Count`] when there are not `⌈nq · n / 32⌉` words.
+    /// [`Error::Count`] when there are not `⌈nq · n / 32⌉` words, [`Error::IllegalValue`] for more than
+    /// 2³² - 1 queries.
     pub fn bitmap_u32(words: &[u32], nq: usize, n: usize) -> Result<Self> {
         let expected = nq.checked_mul(n).map(|bits| bits.div_ceil(32));
         if expected != Some(words.len()) {
@@ -157,6 +223,13 @@ impl Selection {
                 rows: expected.unwrap_or(usize::MAX),
                 found: words.len(),
             });
+        }
+        if n == 0 {
+            // No bits for however many queries.
+            return Ok(Self::Shared(IdSelector::batch([])));
+        }
+        if u32::try_from(nq).is_err() {
+            return Err(illegal("nq", nq, "at most 4294967295 queries"));
         }
         let bit = |at: usize| words[at / 32] >> (at % 32) & 1;
         let row = |i: usize| {
@@ -172,7 +245,7 @@ impl Selection {
         })
     }
 
-    /// Checks that every one of `nq` queries has a selector.
+    /// Checks that every one of `nq` queries has a selector, none of them too large.
     pub(crate) fn check(&self, nq: usize) -> Result<()> {
         if let Self::PerQuery { selectors, of } = self {
             if of.len() != nq {
@@ -189,7 +262,10 @@ impl Selection {
                 ));
             }
         }
-        Ok(())
+        match self {
+            Self::Shared(selector) => selector.check(),
+            Self::PerQuery { selectors, .. } => selectors.iter().try_for_each(IdSelector::check),
+        }
     }
 }
 
@@ -251,9 +327,9 @@ pub(crate) enum Compiled {
 const DENSE: u64 = 256;
 
 impl Compiled {
-    /// `ids` ascend.
+    /// Ids in any order: a deserialized batch need not ascend.
     fn batch(ids: &[i64]) -> Self {
-        let (Some(&first), Some(&last)) = (ids.first(), ids.last()) else {
+        let (Some(&first), Some(&last)) = (ids.iter().min(), ids.iter().max()) else {
             return Self::Range(0..0);
         };
         let span = last.abs_diff(first);

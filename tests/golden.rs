@@ -214,7 +214,7 @@ fn wordnet_filtered<B: IvfBackend>() {
             "{:?}",
             found.stats
         );
-        assert_eq!(recall_at_k(&found.i, &truth.ids, 10, truth.width, 10), 1.0);
+        assert_eq!(recall_at_k(&found.i, &truth.ids, 10, truth.width, 10).unwrap(), 1.0);
     }
     let plain = flat::<B>(&Default::default(), Metric::InnerProduct, &base);
     let result = plain.search_with(
@@ -254,7 +254,7 @@ fn shipped_sample<B: IvfBackend>() {
     let matrix = search_ivf(&index, &queries, 20, &probing(32, SearchMode::Matrix));
     matrix.assert_same(&found, "sample, matrix against csr");
     let quick = search_ivf(&index, &queries, 10, &probing(8, SearchMode::Auto));
-    let recall = recall_at_k(&quick.i, &truth.ids, 10, truth.width, 10);
+    let recall = recall_at_k(&quick.i, &truth.ids, 10, truth.width, 10).unwrap();
     assert!(
         recall > 0.8,
         "recall@10 with a quarter of the lists: {recall}"

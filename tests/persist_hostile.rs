@@ -6,11 +6,15 @@
 #![cfg(feature = "ndarray")]
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr)]
 
+#[path = "fuzz/own.rs"]
+mod own;
+
 use burn::{
     backend::NdArray,
     tensor::{Tensor, TensorData},
 };
 use burn_ivf::{Error, IndexFlat, IndexIvfFlat, KMeansParams, Metric};
+use own::{allowed, load, load_file, number, reseal, sections};
 use peak_alloc::PeakAlloc;
 use rand::{Rng, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
@@ -18,7 +22,6 @@ use std::{
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use xxhash_rust::xxh3::xxh3_64;
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
@@ -33,52 +36,12 @@ fn alone() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn load(file: &[u8], flat: bool) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    if flat {
-        IndexFlat::<B>::read_from(file, &Default::default())?.write_to(&mut bytes)?;
-    } else {
-        IndexIvfFlat::<B>::read_from(file, &Default::default())?.write_to(&mut bytes)?;
-    }
-    Ok(bytes)
-}
-
-/// As `load`, from a file on the disk, whose length is known from the start; then as a map.
-fn load_file(path: &Path, flat: bool) -> Result<(), Error> {
-    let device = Default::default();
-    if flat {
-        let mapped = IndexFlat::<B>::load_mmap(path, &device);
-        let loaded = IndexFlat::<B>::load(path, &device).map(drop);
-        assert_eq!(
-            mapped.and_then(|mapped| mapped.verify()).is_ok(),
-            loaded.is_ok()
-        );
-        loaded
-    } else {
-        let mapped = IndexIvfFlat::<B>::load_mmap(path, &device);
-        let loaded = IndexIvfFlat::<B>::load(path, &device).map(drop);
-        // settings are judged by loading alone
-        let settings = matches!(loaded, Err(Error::IllegalValue { .. } | Error::ZeroNlist));
-        let mapped = mapped.and_then(|mapped| mapped.verify());
-        assert!(
-            mapped.is_ok() == loaded.is_ok() || settings,
-            "{mapped:?} {loaded:?}"
-        );
-        loaded
-    }
-}
-
 /// Bytes taken while `work` ran, beyond those held before.
 fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
     MEMORY.reset_peak_usage();
     let before = MEMORY.current_usage();
     let result = work();
     (result, MEMORY.peak_usage().saturating_sub(before))
-}
-
-/// What a load may take: ten times the file, and room for the pieces it is read in.
-fn allowed(file: &[u8]) -> usize {
-    10 * file.len() + (1 << 20)
 }
 
 fn values(n: usize, d: usize) -> Tensor<B, 2> {
@@ -120,45 +83,6 @@ fn files() -> Vec<(Vec<u8>, bool)> {
     ivf.write_to(&mut bytes).unwrap();
     files.push((bytes, false));
     files
-}
-
-/// A number in a file, little-endian.
-fn number(file: &[u8], at: usize, bytes: usize) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes].copy_from_slice(&file[at..at + bytes]);
-    u64::from_le_bytes(word)
-}
-
-/// (entry, offset, length) of the sections that lie inside the file; written from docs/format.md.
-fn sections(file: &[u8]) -> Vec<(usize, usize, usize)> {
-    let count = number(file, 16, 4).min(64) as usize;
-    let entries = (0..count)
-        .map(|i| 64 + 32 * i)
-        .filter(|at| at + 32 <= file.len());
-    entries
-        .map(|at| (at, number(file, at + 8, 8), number(file, at + 16, 8)))
-        .filter(|&(_, offset, length)| {
-            let end = offset
-                .checked_add(length)
-                .and_then(|end| end.checked_add(8));
-            end.is_some_and(|end| end <= file.len() as u64)
-        })
-        .map(|(at, offset, length)| (at, offset as usize, length as usize))
-        .collect()
-}
-
-/// Makes every checksum right.
-fn reseal(file: &mut [u8]) {
-    if file.len() < 64 {
-        return;
-    }
-    for (_, offset, length) in sections(file) {
-        let sum = xxh3_64(&file[offset..offset + length]).to_le_bytes();
-        file[offset + length..offset + length + 8].copy_from_slice(&sum);
-    }
-    let end = 64 + 32 * number(file, 16, 4).min(64) as usize;
-    let head = [&file[..56], &file[64..end.min(file.len()).max(64)]].concat();
-    file[56..64].copy_from_slice(&xxh3_64(&head).to_le_bytes());
 }
 
 /// Numbers that break what is careless with numbers.

@@ -68,7 +68,7 @@ impl Set {
             .tune_for_recall(seen, K, target, &options)
             .unwrap();
         let found = search_ivf(&self.index, &self.queries.pick(unseen), K, &report.params);
-        let recall = recall_at_k(&found.i, &self.truth_of(unseen), K, K, K);
+        let recall = recall_at_k(&found.i, &self.truth_of(unseen), K, K, K).unwrap();
         (report.value, recall)
     }
 }

@@ -110,7 +110,7 @@ impl Job for Run {
 /// Share of the exact `k` nearest among the `k` found.
 fn recall(found: Option<&Answer>, truth: Option<&Answer>) -> Option<f64> {
     let (found, truth) = (found?, truth?);
-    let share = recall_at_k(&found.labels, &truth.labels, found.k, truth.k, found.k);
+    let share = recall_at_k(&found.labels, &truth.labels, found.k, truth.k, found.k).ok()?;
     Some((share * 1e6).round() / 1e6)
 }
 

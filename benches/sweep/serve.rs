@@ -273,7 +273,7 @@ impl<B: IvfBackend> Server<B> {
             return None;
         }
         let (found, truth) = (&labels[..rows * k], &exact[..rows * exact_k]);
-        Some(recall_at_k(found, truth, k, *exact_k, k))
+        recall_at_k(found, truth, k, *exact_k, k).ok()
     }
 }
 

@@ -79,7 +79,8 @@ pub fn judge(job: &Job<'_>, passes: &[(Pass, Answer)]) -> Verdict {
 
 /// Recall@k of `found` against `truth`.
 fn recall(found: &Answer, truth: &Answer, k: usize) -> f64 {
-    recall_at_k(&found.labels, &truth.labels, found.depth, truth.depth, k)
+    let recall = recall_at_k(&found.labels, &truth.labels, found.depth, truth.depth, k);
+    recall.expect("answers to the same queries, of at least k ids each")
 }
 
 /// Share of the queries whose right answer is among the first `k` results.

@@ -112,6 +112,14 @@ pub enum KernelError {
         /// What refuses.
         what: &'static str,
     },
+    /// More memory than the system gives.
+    #[error("{what}: {bytes} bytes of memory are not to be had")]
+    Memory {
+        /// What for.
+        what: &'static str,
+        /// Bytes asked for.
+        bytes: usize,
+    },
     /// A buffer larger than the device can hold in one piece.
     #[error(
         "{what}: {bytes} bytes asked for, but this device's largest buffer holds {limit} bytes"

@@ -160,12 +160,17 @@ impl<B: HostTensors> ListStore<B> for HostLists {
     }
 
     fn reserve(&mut self, additional: &[usize]) -> Result<()> {
-        for (rows, &additional) in self.lists.iter_mut().zip(additional) {
-            if additional > 0 {
-                Arc::make_mut(rows).reserve(additional);
-            }
+        let mut room = self.lists.iter_mut().zip(additional);
+        let made = room.try_for_each(|(rows, &additional)| match additional {
+            0 => Ok(()),
+            _ => Arc::make_mut(rows).try_reserve(additional),
+        });
+        if made.is_err() {
+            // What was got is of no use.
+            let own = self.lists.iter_mut().filter_map(Arc::get_mut);
+            own.for_each(Rows::shrink_to_fit);
         }
-        Ok(())
+        Ok(made?)
     }
 
     fn shrink_to_fit(&mut self, _: RowIds<'_>) -> Result<()> {

@@ -248,7 +248,9 @@ impl<E: IvfBackend> Lloyd<'_, E> {
             let donor = donor(sizes, rng);
             for t in 0..self.d {
                 let value = centroids[donor * self.d + t];
-                let (up, down) = (value * (1.0 + SPLIT), value * (1.0 - SPLIT));
+                // The largest values have nothing above them.
+                let up = (value * (1.0 + SPLIT)).clamp(f32::MIN, f32::MAX);
+                let down = value * (1.0 - SPLIT);
                 let (a, b) = if t % 2 == 0 { (up, down) } else { (down, up) };
                 centroids[empty * self.d + t] = a;
                 centroids[donor * self.d + t] = b;

@@ -12,7 +12,7 @@ mod reconstruct;
 
 pub(crate) use coarse::{Probes, probe};
 pub(crate) use limits::{balls, caps, prune};
-pub(crate) use range::{Range, range, shrink};
+pub(crate) use range::{Drawn, Range, range, shrink};
 pub(crate) use reconstruct::{distances_again, rows_of_hits, vectors};
 
 use crate::{

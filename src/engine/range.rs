@@ -131,16 +131,26 @@ fn list_by_list<E: IvfBackend>(
     Ok(rows.into_hits(counts.into_iter().sum(), scan))
 }
 
-/// Drops the farthest hits of all queries until no more than `most` are left, whole ties at a time;
-/// the distance up to which hits were kept, if any had to go.
+/// How far a radius was drawn in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Drawn {
+    /// All hits fitted.
+    Not,
+    /// Up to this distance.
+    To(f32),
+    /// So far that nothing is left, nor will be.
+    Shut,
+}
+
+/// Drops the farthest hits of all queries until no more than `most` are left, whole ties at a time.
 pub(crate) fn shrink<E: IvfBackend>(
     scan: &Scan<'_, E>,
     hits: RangeHits<E>,
     most: usize,
-) -> Result<(RangeHits<E>, Option<f32>)> {
+) -> Result<(RangeHits<E>, Drawn)> {
     let metric: Metric = scan.metric;
     if hits.lims.last().copied().unwrap_or(0) <= most as u64 {
-        return Ok((hits, None));
+        return Ok((hits, Drawn::Not));
     }
     let mut rows = Rows::of(&hits)?;
     let mut keys: Vec<f32> = rows
@@ -151,13 +161,18 @@ pub(crate) fn shrink<E: IvfBackend>(
         .collect();
     let (below, &mut next, _) = keys.select_nth_unstable_by(most, f32::total_cmp);
     // The largest key that all its equals fit with.
-    let kept = below
-        .iter()
-        .copied()
-        .filter(|key| *key < next)
-        .fold(f32::NEG_INFINITY, f32::max);
-    for query in &mut rows.queries {
-        query.retain(|row| metric.key(row.0) <= kept);
-    }
-    Ok((rows.into_hits(hits.counts, scan), Some(metric.key(kept))))
+    let fit = below.iter().copied().filter(|key| *key < next);
+    let drawn = match fit.max_by(f32::total_cmp) {
+        Some(kept) => {
+            for query in &mut rows.queries {
+                query.retain(|row| metric.key(row.0) <= kept);
+            }
+            Drawn::To(metric.key(kept))
+        }
+        None => {
+            rows.queries.iter_mut().for_each(Vec::clear);
+            Drawn::Shut
+        }
+    };
+    Ok((rows.into_hits(hits.counts, scan), drawn))
 }

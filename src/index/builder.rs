@@ -111,12 +111,10 @@ impl<B: IvfBackend> IndexIvfFlatBuilder<B> {
     /// The untrained, empty index on `device`.
     ///
     /// # Errors
-    /// A dimension, nlist or nprobe of 0, a metric that only a flat index has, another illegal value, or a storage the backend does not
+    /// A dimension, nlist or nprobe of 0, a dimension above 2²⁸, a metric that only a flat index has, another illegal value, or a storage the backend does not
     /// have.
     pub fn build(mut self, device: &B::Device) -> Result<IndexIvfFlat<B>> {
-        if self.d == 0 {
-            return Err(Error::ZeroDimension);
-        }
+        validate::dimension(self.d)?;
         if self.nlist == Some(0) {
             return Err(Error::ZeroNlist);
         }

@@ -45,12 +45,10 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// An empty index for vectors of `d` components on `device`.
     ///
     /// # Errors
-    /// [`Error::ZeroDimension`] when `d` is 0, [`Error::IllegalValue`] for an illegal p of
-    /// [`Metric::Lp`].
+    /// [`Error::ZeroDimension`] when `d` is 0, [`Error::IllegalValue`] above 2²⁸ and for an illegal p
+    /// of [`Metric::Lp`].
     pub fn new(d: usize, metric: Metric, device: &B::Device) -> Result<Self> {
-        if d == 0 {
-            return Err(Error::ZeroDimension);
-        }
+        let d = validate::dimension(d)?;
         Ok(Self {
             d,
             metric: metric.check()?,
@@ -156,6 +154,7 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// Another dimension, NaN or infinite components, or ones beyond the range of the storage: nothing
     /// is added.
     pub fn add(&mut self, x: Tensor<B, 2>) -> Result<()> {
+        validate::alike::<B>(&x, self.d, &self.device, "vectors")?;
         let ids = self.lists.auto_ids(x.dims()[0])?;
         self.add_with_ids(x, &ids)
     }

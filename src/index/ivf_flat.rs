@@ -122,9 +122,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// No centroid, no component, NaN or infinite components, a metric that only a flat index has.
     pub fn from_centroids(centroids: Tensor<B, 2>, metric: Metric) -> Result<Self> {
         let [nlist, d] = centroids.dims();
-        if d == 0 {
-            return Err(Error::ZeroDimension);
-        }
+        validate::dimension(d)?;
         if nlist == 0 {
             return Err(Error::ZeroNlist);
         }
@@ -346,7 +344,9 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// Not trained, another dimension, NaN or infinite components, or ones beyond the range of the storage: nothing
     /// is added.
     pub fn add(&mut self, x: Tensor<B, 2>) -> Result<()> {
-        let ids = self.trained()?.lists.auto_ids(x.dims()[0])?;
+        let trained = self.trained()?;
+        validate::alike::<B>(&x, self.d, &self.device, "vectors")?;
+        let ids = trained.lists.auto_ids(x.dims()[0])?;
         self.add_checked(x, &ids, None)
     }
 
@@ -374,7 +374,9 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         if let Some(ids) = ids {
             return self.add_checked(x, ids, Some(lists));
         }
-        let ids = self.trained()?.lists.auto_ids(x.dims()[0])?;
+        let trained = self.trained()?;
+        validate::alike::<B>(&x, self.d, &self.device, "vectors")?;
+        let ids = trained.lists.auto_ids(x.dims()[0])?;
         self.add_checked(x, &ids, Some(lists))
     }
 

@@ -47,9 +47,7 @@ impl<B: IvfBackend> KMeans<B> {
     pub fn train(x: Tensor<B, 2>, k: usize, metric: Metric, params: &KMeansParams) -> Result<Self> {
         span!("train", n = x.dims()[0], d = x.dims()[1]);
         let (d, device) = (x.dims()[1], x.device());
-        if d == 0 {
-            return Err(Error::ZeroDimension);
-        }
+        validate::dimension(d)?;
         if k == 0 {
             return Err(Error::ZeroNlist);
         }

@@ -12,7 +12,7 @@ use crate::{
         read, read_int, select_rows,
     },
     cluster::{Quantizer, centroid_list},
-    error::{Error, Result},
+    error::Result,
     metric::{Compare, Metric},
     params::DEFAULT_WORKSPACE,
     result::SearchResult,
@@ -127,9 +127,7 @@ pub fn pairwise_distance<B: IvfBackend>(
 ) -> Result<Tensor<B, 2>> {
     let (d, device) = (xq.dims()[1], xq.device());
     let metric = metric.check()?;
-    if d == 0 {
-        return Err(Error::ZeroDimension);
-    }
+    validate::dimension(d)?;
     let q = prepared(metric, vectors::<B>(xq, d, &device, "queries")?)?;
     let x = prepared(metric, vectors::<B>(xb, d, &device, "vectors")?)?;
     let table = B::Inner::pairwise(q, x, metric.measure(), Output::Distances)?;
@@ -186,9 +184,7 @@ impl<B: IvfBackend> KnnAccumulator<B> {
     /// Queries without components, `k` = 0, more than 2³² - 1 results, an illegal metric.
     pub fn new(queries: Tensor<B, 2>, k: usize, metric: Metric) -> Result<Self> {
         let ([nq, d], device) = (queries.dims(), queries.device());
-        if d == 0 {
-            return Err(Error::ZeroDimension);
-        }
+        validate::dimension(d)?;
         let metric = metric.check()?;
         let k = validate::k(nq, k)?;
         let queries = prepared(metric, vectors::<B>(queries, d, &device, "queries")?)?;
@@ -244,12 +240,13 @@ impl<B: IvfBackend> KnnAccumulator<B> {
         validate::ids::<B>(&[first + n as i64 - 1], 1, &self.device)?;
         let block = self.checked(block)?;
         let hits = self.search(block)?;
-        self.pushed += n;
         if matches!(self.best, Best::Nothing) && first == 0 {
             self.best = Best::Device(hits);
-            return Ok(());
+        } else {
+            self.merge(hits, |row| first + row)?;
         }
-        self.merge(hits, |row| first + row)
+        self.pushed += n;
+        Ok(())
     }
 
     /// Takes in a block, `[n, d]`, with an id each, in any order; ids may repeat.
@@ -267,8 +264,9 @@ impl<B: IvfBackend> KnnAccumulator<B> {
         let mut order: Vec<u32> = (0..n as u32).collect();
         order.sort_by_key(|&row| ids[row as usize]);
         let hits = self.search(select_rows(&block, &order))?;
+        self.merge(hits, |row| ids[order[row as usize] as usize])?;
         self.pushed += n;
-        self.merge(hits, |row| ids[order[row as usize] as usize])
+        Ok(())
     }
 
     fn checked(&self, block: Tensor<B, 2>) -> Result<Tensor<B::Inner, 2>> {
@@ -316,13 +314,14 @@ impl<B: IvfBackend> KnnAccumulator<B> {
         let named = |label| if label == -1 { -1 } else { id(label) };
         let distances = read(hits.distances)?;
         let labels: Vec<i64> = read_int(hits.labels)?.into_iter().map(named).collect();
-        self.best = match core::mem::replace(&mut self.best, Best::Nothing) {
+        self.best = match &self.best {
             Best::Nothing => Best::Host(distances, labels),
             Best::Device(before) => {
+                let before = before.clone();
                 let before = (read(before.distances)?, read_int(before.labels)?);
                 self.merged((&before.0, &before.1), (&distances, &labels))
             }
-            Best::Host(d, i) => self.merged((&d, &i), (&distances, &labels)),
+            Best::Host(d, i) => self.merged((d, i), (&distances, &labels)),
         };
         Ok(())
     }

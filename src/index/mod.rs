@@ -27,6 +27,8 @@ pub use mapped::MappedIndex;
 pub use module::{IndexItem, IndexModule, IndexRecord};
 pub use mutate::{Missing, Subset};
 
+pub(crate) use validate::k as check_k;
+
 use crate::{backend::IvfBackend, error::Result, metric::Metric, result::SearchResult};
 use burn::tensor::Tensor;
 

@@ -153,11 +153,11 @@ fn last_of_each(ids: &[i64]) -> Option<Vec<u32>> {
     })
 }
 
-/// Ids `first`, `first + 1`, .., `n` of them.
-fn id_range(first: i64, n: usize) -> Result<Vec<i64>> {
+/// Ids `first`, `first + 1`, .., `n` of them, as a range.
+fn id_range(first: i64, n: usize) -> Result<Range<i64>> {
     let end = i64::try_from(n).ok().and_then(|n| first.checked_add(n));
     let end = end.ok_or_else(|| illegal("n", n, "so small that the ids are 64-bit"))?;
-    Ok((first..end).collect())
+    Ok(first..end)
 }
 
 /// Whether `other`'s ids can be moved by `add_id` and be ids of an index on `device`.
@@ -218,9 +218,10 @@ macro_rules! mutable {
             /// ```
             ///
             /// # Errors
-            /// Not trained, or a device that cannot hold what it takes.
+            /// Not trained, a selector of too many parts, or a device that cannot hold what it takes.
             pub fn remove_ids(&mut self, ids: &IdSelector) -> Result<usize> {
                 span!("remove", n = self.ntotal());
+                ids.check()?;
                 self.held_mut()?.remove(ids)
             }
 
@@ -319,7 +320,10 @@ macro_rules! mutable {
             /// # Errors
             /// As [`reconstruct_batch`](Self::reconstruct_batch).
             pub fn reconstruct_n(&self, first: i64, n: usize) -> Result<Tensor<B, 2>> {
-                self.reconstruct_batch(&id_range(first, n)?)
+                // One of more ids than there are vectors is missing.
+                let most = self.held()?.ntotal().saturating_add(1);
+                let ids: Vec<i64> = id_range(first, n)?.take(most).collect();
+                self.reconstruct_batch(&ids)
             }
 
             /// An index with a part of the vectors, all settings and the training (faiss
@@ -350,7 +354,7 @@ macro_rules! mutable {
             /// built piece by piece then never holds its vectors twice.
             ///
             /// # Errors
-            /// Not trained, or a device that cannot hold them.
+            /// Not trained, more vectors than can be named, or more memory than can be had.
             pub fn reserve(&mut self, n: usize) -> Result<()> {
                 self.held_mut()?.reserve(n)
             }

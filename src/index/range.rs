@@ -3,7 +3,7 @@
 use super::{IndexFlat, IndexIvfFlat, validate};
 use crate::{
     backend::{Counters, Counts, IvfBackend, ListStore, RangeHits, Restriction, Scan},
-    engine,
+    engine::{self, Drawn},
     error::{Error, Result, illegal},
     metric::Metric,
     params::{Limit, RangeBound, RangeParams},
@@ -34,6 +34,8 @@ struct Found<E: IvfBackend> {
     most: Option<usize>,
     parts: Vec<RangeHits<E>>,
     chunks: usize,
+    /// No radius has so few hits; nothing is looked for any more.
+    shut: bool,
 }
 
 impl<E: IvfBackend> Found<E> {
@@ -51,19 +53,31 @@ impl<E: IvfBackend> Found<E> {
             most,
             parts: Vec::new(),
             chunks: 0,
+            shut: false,
         })
     }
 
     /// Searches for the next queries; draws the radius in when all hits so far are too many.
     fn add(&mut self, scan: &Scan<'_, E>, probes: Option<&engine::Probes<E>>) -> Result<()> {
+        if self.shut {
+            self.add_nothing(scan.nq(), &scan.queries.device());
+            return Ok(());
+        }
         self.parts.push(engine::range(scan, probes, self.wanted)?);
         self.chunks += 1;
         if let Some(most) = self.most {
             let joined = RangeHits::join(core::mem::take(&mut self.parts));
             let (left, drawn_in) = engine::shrink(scan, joined, most)?;
-            if let Some(radius) = drawn_in {
-                self.radius = radius;
-                self.wanted.limit = scan.metric.key(radius);
+            match drawn_in {
+                Drawn::Not => {}
+                Drawn::To(radius) => {
+                    self.radius = radius;
+                    self.wanted.limit = scan.metric.key(radius);
+                }
+                Drawn::Shut => {
+                    self.radius = scan.metric.key(f32::NEG_INFINITY);
+                    self.shut = true;
+                }
             }
             self.parts.push(left);
         }
@@ -133,7 +147,8 @@ macro_rules! calls {
             /// [`range_search_with`](Self::range_search_with) at a radius that is drawn in, for all
             /// queries alike, until they have no more than `max_results` hits together (faiss
             /// `range_search_max_results`). Returns the radius and its hits: exactly those within it,
-            /// inclusively.
+            /// inclusively. Where more than `max_results` share the smallest distance there are no
+            /// hits, and the radius is -inf (L2) or +inf.
             ///
             /// # Errors
             /// As `range_search_with`.

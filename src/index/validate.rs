@@ -3,19 +3,32 @@
 use crate::{
     backend::{IvfBackend, label_dtype},
     cluster::check_finite,
-    error::{Error, Result},
+    error::{Error, Result, illegal},
     metric::Metric,
     params::Storage,
 };
 use burn::tensor::{DType, Tensor};
 
-/// Vectors as f32 on the inner backend, when they have `d` components and are on `device`.
-pub(super) fn vectors<B: IvfBackend>(
-    x: Tensor<B, 2>,
+/// A vector has at most this many components, 1 GiB of them, in memory as in a file.
+const MAX_DIMENSION: usize = 1 << 28;
+
+/// A dimension that an index can have.
+pub(super) fn dimension(d: usize) -> Result<usize> {
+    match d {
+        0 => Err(Error::ZeroDimension),
+        1..=MAX_DIMENSION => Ok(d),
+        _ => Err(illegal("d", d, "at most 268435456 components")),
+    }
+}
+
+/// Whether vectors have `d` components of a float type and are on `device`. Comes before anything
+/// that takes memory for their number: a tensor without components has any number of rows.
+pub(super) fn alike<B: IvfBackend>(
+    x: &Tensor<B, 2>,
     d: usize,
     device: &B::Device,
     what: &'static str,
-) -> Result<Tensor<B::Inner, 2>> {
+) -> Result<()> {
     if x.device() != *device {
         return Err(Error::DeviceMismatch {
             what,
@@ -32,13 +45,28 @@ pub(super) fn vectors<B: IvfBackend>(
         });
     }
     match x.dtype() {
-        DType::F32 => Ok(B::lower(x)),
-        DType::F64 | DType::F16 | DType::BF16 | DType::Flex32 => Ok(B::lower(x).cast(DType::F32)),
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 | DType::Flex32 => Ok(()),
         dtype => Err(Error::Dtype {
             what,
             dtype: format!("{dtype:?}"),
         }),
     }
+}
+
+/// Vectors as f32 on the inner backend, when they have `d` components and are on `device`.
+pub(super) fn vectors<B: IvfBackend>(
+    x: Tensor<B, 2>,
+    d: usize,
+    device: &B::Device,
+    what: &'static str,
+) -> Result<Tensor<B::Inner, 2>> {
+    alike::<B>(&x, d, device, what)?;
+    let x = B::lower(x);
+    Ok(if x.dtype() == DType::F32 {
+        x
+    } else {
+        x.cast(DType::F32)
+    })
 }
 
 /// Vectors to be stored: also finite, each of them.
@@ -113,7 +141,7 @@ pub(super) fn ids<B: IvfBackend>(ids: &[i64], rows: usize, device: &B::Device) -
 const MAX_RESULTS: usize = u32::MAX as usize;
 
 /// `k` of at least 1, and not more results than can be held.
-pub(super) fn k(nq: usize, k: usize) -> Result<usize> {
+pub(crate) fn k(nq: usize, k: usize) -> Result<usize> {
     if k == 0 {
         return Err(Error::ZeroK);
     }

@@ -252,7 +252,12 @@ impl<E: IvfBackend> InvertedLists<E> {
         self.store.reserve(&shares)?;
         for (table, &share) in self.ids.iter_mut().zip(&shares) {
             if share > 0 {
-                Arc::make_mut(table).reserve_exact(share);
+                let refused = |_| Error::Memory {
+                    what: "room for ids",
+                    bytes: share.saturating_mul(size_of::<i64>()),
+                };
+                let table = Arc::make_mut(table);
+                table.try_reserve_exact(share).map_err(refused)?;
             }
         }
         Ok(())

@@ -61,6 +61,9 @@ impl<B: Backend> SearchResult<B> {
                 found: queries.dims().to_vec(),
             });
         }
+        if d == 0 {
+            return Err(Error::ZeroDimension);
+        }
         if rows == 0 {
             return Err(illegal("base rows", 0, "the vector of every id"));
         }
@@ -87,7 +90,7 @@ impl<B: Backend> SearchResult<B> {
         let nowhere = missing.clone().reshape([nq, k, 1]).expand([nq, k, d]);
         let gathered = base.select(0, places.reshape([nq * k]));
         let vectors = gathered.reshape([nq, k, d]).mask_fill(nowhere, 0.0);
-        let spread = queries.reshape([nq, 1, d]);
+        let spread = queries.cast(vectors.dtype()).reshape([nq, 1, d]);
         let (terms, padding) = match metric {
             Metric::L2 => {
                 let apart = spread - vectors.clone();

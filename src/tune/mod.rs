@@ -18,7 +18,7 @@ pub use report::{Trial, TuneReport};
 use crate::{
     backend::{IvfBackend, select_rows},
     error::{Error, Result, illegal},
-    index::IndexIvfFlat,
+    index::{IndexIvfFlat, check_k},
     params::{Limit, SearchParams},
     selector::Selection,
 };
@@ -186,10 +186,16 @@ impl<'a, B: IvfBackend> Tuner<'a, B> {
         options: &TuneOptions,
     ) -> Result<Self> {
         check(options)?;
-        if k == 0 {
-            return Err(Error::ZeroK);
+        let [nq, found] = queries.dims();
+        // All of the sample's results are held, in whatever batches they come.
+        check_k(nq, k)?;
+        if found != index.d() {
+            return Err(Error::DimensionMismatch {
+                what: "queries",
+                expected: index.d(),
+                found,
+            });
         }
-        let nq = queries.dims()[0];
         if let Some(truth) = &options.truth {
             truth.check(nq, k)?;
         }
@@ -288,7 +294,7 @@ impl<'a, B: IvfBackend> Tuner<'a, B> {
         let counted = self.search(&params.clone().with_counts(), false)?;
         let seen = self.observe(&counted.labels);
         let (confidence, seed) = (self.options.confidence, self.options.seed);
-        let mut seconds = Vec::with_capacity(self.options.repeats);
+        let mut seconds = Vec::new();
         for _ in 0..self.options.repeats {
             seconds.push(self.search(params, true)?.seconds);
         }
@@ -418,7 +424,7 @@ impl GroundTruth {
             let least = "at least k ids per query";
             return Err(illegal("truth width", self.width, least));
         }
-        if self.ids.len() != nq * self.width {
+        if nq.checked_mul(self.width) != Some(self.ids.len()) {
             return Err(Error::ShapeMismatch {
                 what: "true neighbours",
                 expected: format!("[{nq}, {}]", self.width),
@@ -440,6 +446,9 @@ impl GroundTruth {
         }
     }
 }
+
+/// More searches of a sample than anyone waits for.
+const MAX_REPEATS: usize = 1_000_000;
 
 fn check(options: &TuneOptions) -> Result<()> {
     let confidence = options.confidence;
@@ -464,6 +473,9 @@ fn check(options: &TuneOptions) -> Result<()> {
         if value == 0 {
             return Err(illegal(name, value, "at least 1"));
         }
+    }
+    if options.repeats > MAX_REPEATS {
+        return Err(illegal("repeats", options.repeats, "at most 1000000"));
     }
     Ok(())
 }

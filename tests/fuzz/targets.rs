@@ -35,10 +35,26 @@ pub struct Outcome {
     pub held: usize,
 }
 
+/// What a reader may hold however small its file: buffers, one list's tables, an error's text.
+pub const SLACK: usize = 64 << 10;
+
+impl Outcome {
+    /// Fails when a reader held more than ten times the file and [`SLACK`].
+    pub fn check(&self, file: &[u8], what: &str) {
+        let limit = 10 * file.len() + SLACK;
+        assert!(
+            self.held <= limit,
+            "{what}: {} bytes held for a file of {}",
+            self.held,
+            file.len()
+        );
+    }
+}
+
 /// A folder for the readers that want a path.
 pub struct Scratch {
     _folder: tempfile::TempDir,
-    path: PathBuf,
+    pub path: PathBuf,
 }
 
 impl Scratch {

@@ -297,7 +297,7 @@ pub fn b26_clustered_recall<B: IvfBackend>(device: &B::Device) {
     let (mut last, mut nprobe) = (0.0, 1);
     while nprobe <= nlist {
         let found = search_ivf(&index, &queries, 10, &probing(nprobe, SearchMode::Auto));
-        let recall = recall_at_k(&found.i, &truth, 10, 10, 10);
+        let recall = recall_at_k(&found.i, &truth, 10, 10, 10).unwrap();
         assert!(recall >= last, "recall {recall} after {last} at {nprobe}");
         if nprobe >= 16 {
             assert!(recall >= 0.95, "recall {recall} at nprobe {nprobe}");

@@ -97,7 +97,7 @@ pub fn c5_recall_rises<B: IvfBackend>(device: &B::Device) {
             .with_nprobe(16)
             .with_max_codes(max_codes);
         let found = search_ivf(&index, &queries, 10, &params);
-        let recall = recall_at_k(&found.i, &exact.i, 10, 10, 10);
+        let recall = recall_at_k(&found.i, &exact.i, 10, 10, 10).unwrap();
         assert!(
             recall >= before,
             "max_codes {max_codes}: {recall} after {before}"

@@ -32,7 +32,7 @@ fn recall<B: IvfBackend>(index: &IndexIvfFlat<B>, nprobe: usize, nq: usize) -> f
     let queries = queries().range(0..nq);
     let truth = search_ivf(index, &queries, K, &probing(NLIST, SearchMode::Auto));
     let found = search_ivf(index, &queries, K, &probing(nprobe, SearchMode::Auto));
-    recall_at_k(&found.i, &truth.i, K, K, K)
+    recall_at_k(&found.i, &truth.i, K, K, K).unwrap()
 }
 
 pub fn the_smallest_that_promises_is_chosen<B: IvfBackend>(device: &B::Device) {

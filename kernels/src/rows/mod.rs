@@ -28,7 +28,7 @@ mod tests;
 
 pub use moving::{first_clear, places};
 
-use crate::{bound::Extent, distance, simd::Isa};
+use crate::{KernelError, bound::Extent, distance, simd::Isa};
 use aligned_vec::{AVec, ConstAlign};
 use core::{fmt, ops::Range};
 use planes::{PIECE, SUBPANELS};
@@ -203,17 +203,37 @@ impl Rows {
     /// Makes room for `additional` more vectors: exactly, when the list is empty; otherwise the
     /// allocations grow by at least an eighth, so that many small appends stay linear in all.
     pub fn reserve(&mut self, additional: usize) {
-        let rows = self.len + additional;
-        let panels = rows.div_ceil(PANEL);
-        let high = panels * self.high_size();
+        let [high, low, full, norms] = self.needed(self.len + additional);
         grow(&mut self.high, high);
-        match self.layout {
-            Layout::Planes => grow(&mut self.low, rows * self.d),
-            Layout::Copy => grow(&mut self.full, rows * self.d),
-            Layout::F32 => grow(&mut self.full, panels * PANEL * self.d),
-            Layout::F16 | Layout::Bf16 => {}
-        }
-        grow(&mut self.norms, panels * PANEL);
+        grow(&mut self.low, low);
+        grow(&mut self.full, full);
+        grow(&mut self.norms, norms);
+    }
+
+    /// [`reserve`](Self::reserve) for a number that no vectors stand behind yet.
+    ///
+    /// # Errors
+    /// When there is not so much memory; the list is as it was, but for room.
+    pub fn try_reserve(&mut self, additional: usize) -> Result<(), KernelError> {
+        let [high, low, full, norms] = self.needed(self.len.saturating_add(additional));
+        try_grow(&mut self.high, high)?;
+        try_grow(&mut self.low, low)?;
+        try_grow(&mut self.full, full)?;
+        try_grow(&mut self.norms, norms)
+    }
+
+    /// Elements of `high`, `low`, `full` and `norms` for so many rows.
+    fn needed(&self, rows: usize) -> [usize; 4] {
+        let panels = rows.div_ceil(PANEL);
+        let padded = panels.saturating_mul(PANEL);
+        let (exact, d) = (rows.saturating_mul(self.d), self.d);
+        let (low, full) = match self.layout {
+            Layout::Planes => (exact, 0),
+            Layout::Copy => (0, exact),
+            Layout::F32 => (0, padded.saturating_mul(d)),
+            Layout::F16 | Layout::Bf16 => (0, 0),
+        };
+        [panels.saturating_mul(self.high_size()), low, full, padded]
     }
 
     /// Appends one vector of `d` components, finite as stored; NaN is legal in a list that no scan reads, only
@@ -452,6 +472,18 @@ impl WithSimd for Extend<'_> {
             self.rows.push_row(simd, row);
         }
     }
+}
+
+/// [`grow`], unless there is no memory for it.
+fn try_grow<T: Clone>(data: &mut Aligned<T>, needed: usize) -> Result<(), KernelError> {
+    if needed <= data.capacity() {
+        return Ok(());
+    }
+    let refused = |_| KernelError::Memory {
+        what: "room for vectors",
+        bytes: needed.saturating_mul(size_of::<T>()),
+    };
+    data.try_reserve_exact(needed - data.len()).map_err(refused)
 }
 
 /// Makes room for `needed` elements in all.

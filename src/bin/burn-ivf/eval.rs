@@ -37,7 +37,7 @@ pub fn run<B: IvfBackend>(args: &Eval, context: &mut Context, device: &B::Device
         };
         let (ids, seconds) = work.all(args.batch, params)?;
         bar.inc(1);
-        let recall = recall_at_k(&ids, &truth, args.k, width, args.k);
+        let recall = recall_at_k(&ids, &truth, args.k, width, args.k)?;
         let latency = work.latency(singles, params, &bar)?;
         let ms = |seconds: f64| 1e3 * seconds;
         let qps = work.nq() as f64 / seconds;

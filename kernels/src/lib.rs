@@ -57,6 +57,7 @@ mod nearest_centroid;
 pub mod order;
 pub mod pairwise;
 pub mod plain;
+pub mod relay;
 pub mod rows;
 pub mod select_k;
 mod share;

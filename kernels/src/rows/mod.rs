@@ -20,12 +20,14 @@
 pub(crate) mod copy;
 #[cfg(feature = "cube")]
 pub mod device;
+mod fill;
 pub(crate) mod half;
 mod moving;
 pub(crate) mod planes;
 #[cfg(test)]
 mod tests;
 
+pub use fill::{Filling, Odd, Part};
 pub use moving::{first_clear, places};
 
 use crate::{KernelError, bound::Extent, distance, simd::Isa};
@@ -262,10 +264,15 @@ impl Rows {
         let rows = rounded.as_deref().unwrap_or(rows);
         debug_assert!(rows.iter().all(|v| v.is_finite()), "rows are finite");
         self.reserve(n);
-        Isa::detect().run(Extend {
-            rows: self,
-            new: rows,
-        });
+        // To the end of the panel one by one, then panel by panel.
+        let head = (self.len.next_multiple_of(PANEL) - self.len).min(n);
+        let (head, rest) = rows.split_at(head * self.d);
+        for row in head.chunks_exact(self.d) {
+            Isa::detect().run(Push { rows: self, row });
+        }
+        if !rest.is_empty() {
+            self.append_panels(rest);
+        }
     }
 
     /// Appends a row of values that the layout can hold.
@@ -454,23 +461,6 @@ impl WithSimd for Push<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         self.rows.push_row(simd, self.row);
-    }
-}
-
-/// Many pushes compiled for an instruction set.
-struct Extend<'a> {
-    rows: &'a mut Rows,
-    new: &'a [f32],
-}
-
-impl WithSimd for Extend<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        for row in self.new.chunks_exact(self.rows.d) {
-            self.rows.push_row(simd, row);
-        }
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) const PIECE: usize = 8;
 /// Rows of a sub-panel.
 const GROUP: usize = PANEL / SUBPANELS;
 /// Values in a cache line.
-const LINE: usize = GROUP * PIECE;
+pub(super) const LINE: usize = GROUP * PIECE;
 
 /// The value rounded to bf16, halves away from zero.
 #[inline(always)]
@@ -55,6 +55,7 @@ pub(crate) fn filtered(x: f32) -> f32 {
 }
 
 /// Whether rounding changes a row at all.
+#[inline(always)]
 pub(crate) fn has_low(row: &[f32]) -> bool {
     row.iter().fold(0, |all, &x| all | low(x)) != 0
 }

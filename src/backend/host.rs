@@ -3,15 +3,16 @@
 //! Called by `ndarray.rs` and `flex.rs` only, which say how to see a tensor as a slice.
 
 use super::{
-    Capabilities, Hits, Keep, ListStore, Merging, Places, Probing, RangeHits, Reads, RowIds, Run,
-    Scan, Slot,
+    Capabilities, Filling, Hits, Keep, ListStore, Merging, Places, Probing, RangeHits, Reads,
+    RowIds, Run, Scan, Slot,
 };
 use crate::{error::Result, params::Storage, plan::DeviceKey};
 use burn::tensor::{DType, Int, Tensor, TensorData, backend::Backend};
 use burn_ivf_kernels::{
     list_scan::{self, List, ListIds, Order, Problem},
     pairwise::{self, Measure, Output},
-    rows::{Layout, Rows},
+    relay::relay,
+    rows::{self, Layout, PANEL, Rows},
     select_k::{self, Best},
     simd::Isa,
 };
@@ -37,6 +38,8 @@ pub struct HostLists {
 
 /// Rows below which appending on one thread is quicker.
 const SERIAL_ROWS: usize = 256;
+/// Bytes up to which copying on one thread is quicker.
+const SERIAL_BYTES: usize = 1 << 20;
 
 impl<B: HostTensors> ListStore<B> for HostLists {
     fn new(d: usize, nlist: usize, keep: Keep, _: &B::Device) -> Self {
@@ -112,8 +115,29 @@ impl<B: HostTensors> ListStore<B> for HostLists {
         Ok(())
     }
 
+    fn fill(&mut self, filling: &mut Filling<'_>) -> Result<bool> {
+        let Some(empty) = self.lists.first().cloned() else {
+            return Ok(false);
+        };
+        let piece = (FILL_BYTES / (self.d * size_of::<f32>()) / PANEL).max(1) * PANEL;
+        if piece * self.d * size_of::<f32>() > MOST_FILL_BYTES {
+            return Ok(false);
+        }
+        let sizes = filling.sizes.iter().enumerate();
+        let lists: Vec<_> = sizes
+            .filter(|&(_, &n)| n > 0)
+            .map(|(l, &n)| (l, rows::Filling::new(self.d, empty.layout(), n)))
+            .collect();
+        fill(&lists, piece, self.d, filling)?;
+        for (l, list) in lists {
+            self.lists[l] = Arc::new(list.finish());
+        }
+        Ok(true)
+    }
+
     fn copy_rows(&self, runs: &[Run], out: &mut [f32]) -> Result<()> {
         let (mut jobs, mut rest) = (Vec::new(), out);
+        let few = size_of_val(rest) <= SERIAL_BYTES;
         for run in runs {
             for first in (run.first..run.first + run.rows).step_by(SERIAL_ROWS) {
                 let n = (run.first + run.rows - first).min(SERIAL_ROWS);
@@ -122,8 +146,12 @@ impl<B: HostTensors> ListStore<B> for HostLists {
                 rest = tail;
             }
         }
-        jobs.into_par_iter()
-            .for_each(|(list, range, piece)| list.copy_rows(range, piece));
+        let copy = |(list, range, piece): (&Arc<Rows>, _, &mut [f32])| list.copy_rows(range, piece);
+        if few {
+            jobs.into_iter().for_each(copy);
+        } else {
+            jobs.into_par_iter().for_each(copy);
+        }
         Ok(())
     }
 
@@ -200,6 +228,76 @@ impl<B: HostTensors> ListStore<B> for HostLists {
     fn to_device(&self, _: RowIds<'_>, _: &B::Device) -> Result<Self> {
         Ok(self.clone())
     }
+}
+
+/// Bytes of vectors that are read, then laid out: they stay in a second-level cache between.
+const FILL_BYTES: usize = 256 << 10;
+/// The same where 16 vectors have more.
+const MOST_FILL_BYTES: usize = 1 << 20;
+/// Threads that lay out what one reads: more would wait for it.
+const FILL_HELPERS: usize = 3;
+
+/// Reads all rows in pieces of `piece` and lays them out on several threads.
+fn fill(
+    lists: &[(usize, rows::Filling)],
+    piece: usize,
+    d: usize,
+    filling: &mut Filling<'_>,
+) -> Result<()> {
+    let total: usize = filling.sizes.iter().sum();
+    let pieces = total.div_ceil(piece);
+    let helpers = (rayon::current_num_threads() - 1)
+        .min(FILL_HELPERS)
+        .min(pieces / 2);
+    let buffers = (0..(2 * helpers + 1).min(pieces).max(1)).map(|_| Vec::new());
+    let (mut lists, mut first) = (lists.iter().peekable(), 0);
+    let mut bring = |values: &mut Vec<f32>| -> Result<Option<(usize, Vec<rows::Part<'_>>)>> {
+        let (mut parts, mut runs, mut left) = (Vec::new(), Vec::new(), piece);
+        while let Some(&next) = lists.peek() {
+            let (l, list) = next;
+            let Some(part) = list.take(left) else {
+                break;
+            };
+            left -= part.rows();
+            runs.push(Run {
+                list: *l as u32,
+                first: part.first(),
+                rows: part.rows(),
+                room: filling.sizes[*l],
+            });
+            parts.push(part);
+            if list.left() == 0 {
+                lists.next();
+            }
+        }
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        values.truncate((piece - left) * d);
+        (filling.read)(&runs, values)?;
+        first += piece - left;
+        Ok(Some((first - (piece - left), parts)))
+    };
+    let (nan, refuse) = (filling.nan, filling.refuse);
+    relay(
+        helpers,
+        buffers.collect(),
+        &mut bring,
+        &|(first, parts): (usize, Vec<rows::Part<'_>>), values: &mut Vec<f32>| {
+            let (mut from, mut sound) = (0, true);
+            for part in parts {
+                let to = from + part.rows() * d;
+                let odd = part.write(&values[from..to]);
+                sound &= !odd.infinite && (nan || !odd.nan);
+                from = to;
+            }
+            if sound {
+                Ok(())
+            } else {
+                Err(refuse(values, first))
+            }
+        },
+    )
 }
 
 impl HostLists {

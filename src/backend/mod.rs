@@ -33,7 +33,7 @@ use self::reads::count_read;
 pub use self::{
     hits::{Counts, Hits, RangeHits, label_dtype, labels_from},
     reads::{Counters, read, read_int},
-    store::{Keep, ListStore, Merging, Places, RowIds, Run},
+    store::{Filling, Keep, ListStore, Merging, Places, RowIds, Run},
 };
 pub use crate::metric::ScanMetric;
 use crate::{

@@ -212,7 +212,8 @@ macro_rules! forward_to_inner {
 mod wrapper {
     use crate::{
         backend::{
-            Hits, IvfBackend, Keep, ListStore, Merging, Places, Reads, RowIds, Run, Scan, Slot,
+            Filling, Hits, IvfBackend, Keep, ListStore, Merging, Places, Reads, RowIds, Run, Scan,
+            Slot,
         },
         error::Result,
     };
@@ -280,6 +281,10 @@ mod wrapper {
             device: &B::Device,
         ) -> Result<()> {
             self.0.extend(rows, runs, ids, device)
+        }
+
+        fn fill(&mut self, filling: &mut Filling<'_>) -> Result<bool> {
+            self.0.fill(filling)
         }
 
         fn copy_rows(&self, runs: &[Run], out: &mut [f32]) -> Result<()> {

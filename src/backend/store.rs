@@ -3,7 +3,10 @@
 #[cfg(doc)]
 use super::Capabilities;
 use super::{portable, read};
-use crate::{error::Result, params::Storage};
+use crate::{
+    error::{Error, Result},
+    params::Storage,
+};
 use burn::tensor::{DType, Tensor, TensorData, backend::Backend};
 use burn_ivf_kernels::order::Slot;
 use std::sync::Arc;
@@ -63,6 +66,17 @@ pub trait ListStore<B: Backend>: Clone + core::fmt::Debug + Send + Sync + 'stati
             held: ids,
         };
         self.append(Tensor::from_data(data, (device, DType::F32)), &to)
+    }
+
+    /// Fills lists that are still empty by all rows they will have, if this store has a quicker way
+    /// than [`extend`](Self::extend) with piece after piece; `false`, and nothing done, if not. On an
+    /// error the lists stay empty.
+    ///
+    /// # Errors
+    /// Those of `filling`; of several the one of the earliest rows.
+    fn fill(&mut self, filling: &mut Filling<'_>) -> Result<bool> {
+        let _ = filling;
+        Ok(false)
     }
 
     /// Copies the rows of `runs` to `out`, f32 `[n, d]` in host memory, with the exact stored
@@ -154,6 +168,28 @@ impl Run {
             list,
             slot: slot as u32,
         })
+    }
+}
+
+/// Rows that come from a file, for [`ListStore::fill`].
+pub struct Filling<'a> {
+    /// Rows of every list, all of which are there.
+    pub sizes: &'a [usize],
+    /// Reads the next rows, which are those of the runs, to the end of the values, f32 `[n, d]`.
+    pub read: &'a mut dyn FnMut(&[Run], &mut Vec<f32>) -> Result<()>,
+    /// Whether components may be NaN.
+    pub nan: bool,
+    /// What is wrong with values, `[n, d]` from this row of all on, among which there are others than
+    /// numbers.
+    pub refuse: &'a (dyn Fn(&[f32], usize) -> Error + Sync),
+}
+
+impl core::fmt::Debug for Filling<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let lists = self.sizes.len();
+        f.debug_struct("Filling")
+            .field("lists", &lists)
+            .finish_non_exhaustive()
     }
 }
 

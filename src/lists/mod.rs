@@ -12,7 +12,7 @@ mod range;
 pub(crate) use mutate::Kept;
 
 use crate::{
-    backend::{IvfBackend, Keep, ListStore, Places, RowIds, Run, Slot},
+    backend::{Filling, IvfBackend, Keep, ListStore, Places, RowIds, Run, Slot},
     error::{Error, Result},
     params::Storage,
 };
@@ -119,6 +119,12 @@ impl<E: IvfBackend> InvertedLists<E> {
         }
         debug_assert_eq!(self.check(), Ok(()));
         Ok(())
+    }
+
+    /// Brings all vectors of lists that have none, where the store has a way of its own for that;
+    /// `false`, and nothing done, if not. Ids are there already.
+    pub fn fill_whole(&mut self, filling: &mut Filling<'_>) -> Result<bool> {
+        self.store.fill(filling)
     }
 
     /// Copies the vectors of `runs` to the host.

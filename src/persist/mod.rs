@@ -11,6 +11,7 @@ mod element;
 pub(crate) mod faiss;
 mod format;
 mod mapped;
+mod pump;
 pub mod readers;
 pub(crate) mod sink;
 pub(crate) mod source;

@@ -345,15 +345,21 @@ impl<R: Read> Reader<R> {
             }
             let fresh = &mut buffer[have..];
             have += fresh.len();
-            let bytes: &mut [u8] = bytemuck::cast_slice_mut(fresh);
-            self.at += bytes.len() as u64;
-            let read = self.input.read_exact(bytes);
-            read.map_err(|e| failed(&e, &open.section.tag.to_string()))?;
-            open.hash.update(bytes);
-            if cfg!(target_endian = "big") {
-                for value in fresh {
-                    *value = value.swap();
-                }
+            self.fill(open, fresh)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next values of an open section, as many as `values` holds.
+    pub fn fill<T: Word>(&mut self, open: &mut Open, values: &mut [T]) -> Result<()> {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(values);
+        self.at += bytes.len() as u64;
+        let read = self.input.read_exact(bytes);
+        read.map_err(|e| failed(&e, &open.section.tag.to_string()))?;
+        open.hash.update(bytes);
+        if cfg!(target_endian = "big") {
+            for value in values {
+                *value = value.swap();
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use crate::{
     backend::{IvfBackend, Run},
     error::Result,
     lists::InvertedLists,
-    persist::element::Element,
+    persist::{element::Element, pump::pump},
 };
 use std::{
     borrow::Cow,
@@ -20,6 +20,9 @@ use xxhash_rust::xxh3::Xxh3Default;
 const HOST_CHUNK: usize = 4 << 20;
 /// Bytes moved at once to and from another device, where every append has a price of its own.
 const DEVICE_CHUNK: usize = 64 << 20;
+
+/// Bytes gathered and written at once where lists lie in host memory.
+const WRITE_CHUNK: usize = 1 << 20;
 
 /// Rows of `bytes` each that are moved at once.
 pub(super) fn chunk_rows(host: bool, bytes: usize) -> usize {
@@ -95,13 +98,13 @@ pub(super) fn read_rows<R: Read>(
         let (read, stored) = both(
             host && !waiting.is_empty(),
             || {
-                let Some(widen) = element.widen() else {
-                    return reader.values(open, &mut fresh, rows(&runs) * d);
-                };
-                reader.values(open, &mut narrow, rows(&runs) * d)?;
-                fresh.clear();
-                widen(&narrow, &mut fresh);
-                Ok(())
+                read_piece(
+                    reader,
+                    open,
+                    (rows(&runs) * d, element),
+                    &mut narrow,
+                    &mut fresh,
+                )
             },
             || store(&held, &waiting),
         );
@@ -114,6 +117,24 @@ pub(super) fn read_rows<R: Read>(
         return Ok(());
     }
     store(&held, &waiting)
+}
+
+/// Reads so many components of an open section; `values` then holds just them, `narrow` is room for
+/// those of 16 bits.
+pub(super) fn read_piece<R: Read>(
+    reader: &mut Reader<R>,
+    open: &mut Open,
+    (count, element): (usize, Element),
+    narrow: &mut Vec<u16>,
+    values: &mut Vec<f32>,
+) -> Result<()> {
+    let Some(widen) = element.widen() else {
+        return reader.values(open, values, count);
+    };
+    reader.values(open, narrow, count)?;
+    values.clear();
+    widen(narrow, values);
+    Ok(())
 }
 
 /// Vectors on their way to a file.
@@ -141,11 +162,11 @@ pub(super) fn write_rows<W: Write, E: IvfBackend>(
     host: bool,
 ) -> Result<u64> {
     let sizes = lists.sizes();
-    let chunk = chunk_rows(host, d * size_of::<f32>());
+    let chunk = if host { WRITE_CHUNK } else { DEVICE_CHUNK };
+    let chunk = (chunk / (d * size_of::<f32>())).max(1);
     let mut hash = Xxh3Default::new();
     let element = Element::of(lists.storage());
-    let (mut full, mut empty) = (Piece::default(), Piece::default());
-    let mut gather = |runs: &[Run], piece: &mut Piece| -> Result<()> {
+    let gather = |runs: &Vec<Run>, piece: &mut Piece| -> Result<()> {
         piece.wide.resize(rows(runs) * d, 0.0);
         lists.copy_rows(runs, &mut piece.wide)?;
         if let Some(narrow) = element.narrow() {
@@ -155,16 +176,10 @@ pub(super) fn write_rows<W: Write, E: IvfBackend>(
         hash.update(&piece.bytes(element));
         Ok(())
     };
-    for runs in cut(&sizes, chunk, true) {
-        let (written, gathered) = both(
-            host,
-            || writer.raw(&full.bytes(element)),
-            || gather(&runs, &mut empty),
-        );
-        written?;
-        gathered.transpose()?;
-        core::mem::swap(&mut full, &mut empty);
-    }
-    writer.raw(&full.bytes(element))?;
+    let apart = host && lists.ntotal() > chunk;
+    let pieces = cut(&sizes, chunk, true);
+    pump(apart, pieces, gather, |_, piece| {
+        writer.raw(&piece.bytes(element))
+    })?;
     Ok(hash.digest())
 }

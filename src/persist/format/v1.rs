@@ -1,11 +1,11 @@
 //! Version 1: which sections an index has, and what must hold between them.
 
 use super::{
-    container::{Reader, Tag, Writer, bytes_of, u32_at, u64_at},
-    pipeline::{chunk_rows, cut, read_rows, rows, write_rows},
+    container::{Open, Reader, Tag, Writer, bytes_of, u32_at, u64_at},
+    pipeline::{chunk_rows, cut, read_piece, read_rows, rows, write_rows},
 };
 use crate::{
-    backend::{IvfBackend, Run, label_dtype},
+    backend::{Filling, IvfBackend, Run, label_dtype},
     error::{Error, Result},
     lists::InvertedLists,
     metric::Metric,
@@ -372,26 +372,56 @@ fn narrow(tables: &[Arc<Vec<i64>>]) -> Result<()> {
     }
 }
 
+/// Reads the vectors and passes them to `store`.
 fn read_vectors<R: Read>(
-    reader: &mut Reader<R>,
+    (reader, open): (&mut Reader<R>, &mut Open),
     sizes: &[usize],
     info: &Info,
     host: bool,
     mut store: impl FnMut(&[f32], &[Run]) -> Result<()> + Send,
 ) -> Result<()> {
-    let bytes = info.bytes_of_rows(info.ntotal).unwrap_or(u64::MAX);
-    let mut open = reader.open(VECTORS, Some(bytes), &KNOWN)?;
     let nan = info.metric.accepts_nan();
     let shape = (sizes, info.d, info.element);
-    read_rows(reader, &mut open, shape, host, |rows, runs| {
+    read_rows(reader, open, shape, host, |rows, runs| {
         let legal = |v: &f32| v.is_finite() || (nan && v.is_nan());
         if rows.iter().fold(true, |all, v| all & legal(v)) {
             store(rows, runs)
         } else {
-            Err(corrupt(VECTORS.to_string(), "NaN or infinite components"))
+            Err(no_numbers())
         }
-    })?;
-    reader.close(open)
+    })
+}
+
+fn open_vectors<R: Read>(reader: &mut Reader<R>, info: &Info) -> Result<Open> {
+    let bytes = info.bytes_of_rows(info.ntotal).unwrap_or(u64::MAX);
+    reader.open(VECTORS, Some(bytes), &KNOWN)
+}
+
+fn no_numbers() -> Error {
+    corrupt(VECTORS.to_string(), "NaN or infinite components")
+}
+
+/// Reads the vectors into lists that have their ids, all in one, where that can be: room for all of
+/// them is made at once, so they must be known to be there.
+fn fill_whole<R: Read, E: IvfBackend>(
+    (reader, open): (&mut Reader<R>, &mut Open),
+    sizes: &[usize],
+    info: &Info,
+    lists: &mut InvertedLists<E>,
+) -> Result<bool> {
+    if !reader.is_bounded() {
+        return Ok(false);
+    }
+    let mut narrow = Vec::new();
+    lists.fill_whole(&mut Filling {
+        sizes,
+        read: &mut |runs, values| {
+            let count = rows(runs) * info.d;
+            read_piece(reader, open, (count, info.element), &mut narrow, values)
+        },
+        nan: info.metric.accepts_nan(),
+        refuse: &|_, _| no_numbers(),
+    })
 }
 
 /// Reads an index of version 1.
@@ -407,13 +437,18 @@ pub(super) fn read<S: Settings, E: IvfBackend>(
         if label_dtype::<E>(device) != DType::I64 {
             narrow(&tables)?;
         }
-        let host = E::capabilities(device).host;
         let storage = E::capabilities(device).storage(front.settings.storage());
         let mut filled =
             InvertedLists::<E>::with_tables(info.d, storage, tables, info.next_id, device);
-        read_vectors(&mut reader, sizes, &info, host, |rows, runs| {
-            filled.fill(rows, runs, device)
-        })?;
+        let mut open = open_vectors(&mut reader, &info)?;
+        if !fill_whole((&mut reader, &mut open), sizes, &info, &mut filled)? {
+            let host = E::capabilities(device).host;
+            let from = (&mut reader, &mut open);
+            read_vectors(from, sizes, &info, host, |rows, runs| {
+                filled.fill(rows, runs, device)
+            })?;
+        }
+        reader.close(open)?;
         lists = Some(filled);
     }
     reader.finish()?;
@@ -433,7 +468,10 @@ pub(super) fn check<S: Settings>(mut reader: Reader<impl Read>) -> Result<()> {
     let front: Front<S> = read_front(&mut reader)?;
     if let Some(sizes) = &front.sizes {
         read_ids(&mut reader, sizes, &front.info)?;
-        read_vectors(&mut reader, sizes, &front.info, true, |_, _| Ok(()))?;
+        let mut open = open_vectors(&mut reader, &front.info)?;
+        let from = (&mut reader, &mut open);
+        read_vectors(from, sizes, &front.info, true, |_, _| Ok(()))?;
+        reader.close(open)?;
     }
     reader.finish()
 }

@@ -217,13 +217,13 @@ macro_rules! calls {
             }
 
             fn save<B: IvfBackend>(w: &mut World<B>) -> Outcome {
-                let (at, path) = (w.$which(), w.path());
+                let (at, path) = (w.$which(), w.path(concat!(stringify!($name), ".index")));
                 w.say(format!("{at}.save({path:?})"));
                 w.$all[at].save(path)
             }
 
             fn load<B: IvfBackend>(w: &mut World<B>) -> Outcome {
-                let path = w.path();
+                let path = w.path(concat!(stringify!($name), ".index"));
                 w.say(format!(concat!(stringify!($index), "::load({:?})"), path));
                 let index = $index::load(path, &w.device)?;
                 w.$keep(index);
@@ -231,7 +231,7 @@ macro_rules! calls {
             }
 
             fn load_mmap<B: IvfBackend>(w: &mut World<B>) -> Outcome {
-                let path = w.path();
+                let path = w.path(concat!(stringify!($name), ".index"));
                 let d = w.$all[0].d();
                 let (q, words) = w.source.rows::<B>(d, &w.device);
                 let (nprobe, k) = (w.source.some(4), w.source.k(q.dims()[0]));
@@ -255,13 +255,13 @@ macro_rules! calls {
             }
 
             fn write_faiss<B: IvfBackend>(w: &mut World<B>) -> Outcome {
-                let (at, path) = (w.$which(), w.path());
+                let (at, path) = (w.$which(), w.path(concat!(stringify!($name), ".faiss")));
                 w.say(format!("{at}.write_faiss({path:?})"));
                 w.$all[at].write_faiss(path)
             }
 
             fn read_faiss<B: IvfBackend>(w: &mut World<B>) -> Outcome {
-                let path = w.path();
+                let path = w.path(concat!(stringify!($name), ".faiss"));
                 w.say(format!(concat!(stringify!($index), "::read_faiss({:?})"), path));
                 let index = $index::read_faiss(path, &w.device)?;
                 w.$keep(index);

@@ -194,7 +194,7 @@ fn explain<B: IvfBackend>(w: &mut World<B>) -> Outcome {
 }
 
 fn faiss_options<B: IvfBackend>(w: &mut World<B>) -> Outcome {
-    let (at, path, options) = (w.ivf(), w.path(), w.faiss_options());
+    let (at, path, options) = (w.ivf(), w.path("ivf.faiss"), w.faiss_options());
     w.say(format!("{at}.write_faiss_with({path:?}, {options:?})"));
     let room = w.source.below(4000);
     w.ivfs[at].write_faiss_with(path, &options)?;
@@ -215,9 +215,16 @@ fn tune<B: IvfBackend>(w: &mut World<B>) -> Outcome {
         parameter: w.source.pick(&Parameter::ALL),
         ..TuneOptions::default()
     };
+    let calm = w.source.rarely(2);
+    if calm {
+        options = TuneOptions {
+            repeats: 1,
+            ..TuneOptions::default()
+        };
+    }
     options.further = w.source.rarely(2).then(|| w.source.size());
     options.batch = w.source.rarely(2).then(|| w.source.some(3));
-    if w.source.rarely(3) {
+    if !calm && w.source.rarely(3) {
         let width = w.source.some(9);
         let ids = (0..nq.min(50) * width.min(9)).map(|_| w.source.id());
         options.truth = Some(burn_ivf::GroundTruth {

@@ -181,10 +181,10 @@ impl<B: IvfBackend> World<B> {
         flats.chain(ivfs).collect()
     }
 
-    /// Somewhere to write to or read from: seldom a place for neither.
-    pub fn path(&mut self) -> PathBuf {
+    /// Where a kind of file is written and read, seldom that of another, or a place for neither.
+    pub fn path(&mut self, kind: &str) -> PathBuf {
         let folder = self.folder.path().to_owned();
-        match self.source.below(16) {
+        match self.source.below(32) {
             0 => folder,
             1 => folder.join("missing/a"),
             2 => PathBuf::new(),
@@ -197,7 +197,10 @@ impl<B: IvfBackend> World<B> {
                 std::fs::write(&junk, bytes).unwrap();
                 junk
             }
-            at => folder.join(["a", "b.index", "c.faiss"][at % 3]),
+            7 => folder.join("flat.index"),
+            8 => folder.join("ivf.index"),
+            9 => folder.join("ivf.faiss"),
+            _ => folder.join(kind),
         }
     }
 

@@ -252,7 +252,8 @@ impl Rows {
         Isa::detect().run(Push { rows: self, row });
     }
 
-    /// Appends vectors, row-major `[n, d]`, of components that are finite as stored.
+    /// Appends vectors, row-major `[n, d]`, of components that are finite as stored (NaN as in
+    /// [`push`](Self::push)).
     ///
     /// # Panics
     /// When `rows` does not hold whole vectors, or the list would hold 2³² - 1 rows.
@@ -262,7 +263,7 @@ impl Rows {
         assert!(n < u32::MAX as usize - self.len, "a list is full");
         let rounded = half::rounded(self.layout, rows);
         let rows = rounded.as_deref().unwrap_or(rows);
-        debug_assert!(rows.iter().all(|v| v.is_finite()), "rows are finite");
+        debug_assert!(rows.iter().all(|v| !v.is_infinite()), "rows are finite");
         self.reserve(n);
         // To the end of the panel one by one, then panel by panel.
         let head = (self.len.next_multiple_of(PANEL) - self.len).min(n);

@@ -79,6 +79,9 @@ mod tune;
 pub use backend::{Counters, IvfBackend, dump_config};
 pub use cluster::{KMeansInit, KMeansParams, KMeansReport};
 pub use error::{Error, Result};
+#[doc(hidden)]
+#[cfg(all(debug_assertions, feature = "ndarray"))]
+pub use index::instances;
 pub use index::{
     Index, IndexFlat, IndexItem, IndexIvfFlat, IndexIvfFlatBuilder, IndexModule, IndexRecord,
     KMeans, KnnAccumulator, KnnLimits, MappedIndex, Missing, Subset, knn, pairwise_distance,

@@ -214,7 +214,10 @@ fn wordnet_filtered<B: IvfBackend>() {
             "{:?}",
             found.stats
         );
-        assert_eq!(recall_at_k(&found.i, &truth.ids, 10, truth.width, 10).unwrap(), 1.0);
+        assert_eq!(
+            recall_at_k(&found.i, &truth.ids, 10, truth.width, 10).unwrap(),
+            1.0
+        );
     }
     let plain = flat::<B>(&Default::default(), Metric::InnerProduct, &base);
     let result = plain.search_with(

@@ -79,8 +79,14 @@ fn recall() {
     let truth = [1, 2, 3, 4, 5, 6];
     assert_eq!(recall_at_k(&truth, &truth, 3, 3, 3).unwrap(), 1.0);
     // order inside the first k does not matter, what lies behind them does not count
-    assert_eq!(recall_at_k(&[3, 1, 2, 6, 5, 4], &truth, 3, 3, 3).unwrap(), 1.0);
-    assert_eq!(recall_at_k(&[9, 9, 1, 4, 9, 9], &truth, 3, 3, 1).unwrap(), 0.5);
+    assert_eq!(
+        recall_at_k(&[3, 1, 2, 6, 5, 4], &truth, 3, 3, 3).unwrap(),
+        1.0
+    );
+    assert_eq!(
+        recall_at_k(&[9, 9, 1, 4, 9, 9], &truth, 3, 3, 1).unwrap(),
+        0.5
+    );
     assert_eq!(
         recall_at_k(&[1, 2, -1, -1, -1, -1], &truth, 3, 3, 3).unwrap(),
         2.0 / 6.0

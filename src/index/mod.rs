@@ -6,6 +6,8 @@
 mod builder;
 mod costs;
 mod flat;
+#[cfg(all(debug_assertions, feature = "ndarray"))]
+mod instances;
 mod interop;
 mod ivf_flat;
 mod ivf_search;
@@ -20,6 +22,8 @@ mod validate;
 
 pub use builder::IndexIvfFlatBuilder;
 pub use flat::IndexFlat;
+#[cfg(all(debug_assertions, feature = "ndarray"))]
+pub use instances::instances;
 pub use ivf_flat::IndexIvfFlat;
 pub use kmeans::KMeans;
 pub use knn::{KnnAccumulator, KnnLimits, knn, pairwise_distance};

@@ -45,6 +45,9 @@ pub struct Odd {
 
 impl Filling {
     /// A list that is to have `total` rows of `d` components.
+    ///
+    /// # Panics
+    /// When `total` does not fit a u32.
     pub fn new(d: usize, layout: Layout, total: usize) -> Self {
         assert!(total < u32::MAX as usize, "a list is full");
         let mut rows = Rows::new(d, layout);
@@ -287,9 +290,9 @@ impl Write<'_> {
         let norms = unsafe { places(self.spare.norms, panel * PANEL, PANEL) };
         norms.fill(MaybeUninit::new(f32::INFINITY));
         for (norm, row) in norms.iter_mut().zip(values.chunks_exact(d)) {
-            let norm2 = distance::norm2(simd, row);
-            norm.write(norm2);
-            bounds.take(norm2, row, self.layout.has_high());
+            let length = distance::norm2(simd, row);
+            norm.write(length);
+            bounds.take(length, row, self.layout.has_high());
         }
     }
 }

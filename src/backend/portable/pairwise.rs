@@ -37,7 +37,7 @@ pub fn pairwise<B: IvfBackend>(
     Ok(match output {
         Output::Distances => values,
         Output::Keys => {
-            let none = values.clone().is_nan();
+            let none = nan(&values);
             let keys = if measure.larger_is_better() {
                 values.neg()
             } else {
@@ -58,7 +58,7 @@ fn block<B: IvfBackend>(q: Tensor<B, 2>, x: Tensor<B, 2>, measure: Measure) -> T
     // 0 where every component is legal, else NaN.
     let legal = |v: &Tensor<B, 2>| {
         let v = if measure.accepts_nan() {
-            v.clone().mask_fill(v.clone().is_nan(), 0.0)
+            v.clone().mask_fill(nan(v), 0.0)
         } else {
             v.clone()
         };
@@ -95,13 +95,13 @@ fn value<B: IvfBackend>(q: Tensor<B, 2>, x: Tensor<B, 2>, measure: Measure) -> T
             over(tree_sum(low), tree_sum(q.max_pair(x)), 1.0)
         }
         Measure::NanEuclidean => {
-            let absent = near.clone().is_nan();
+            let absent = nan(&near);
             let present = tree_sum(absent.clone().bool_not().float());
             let near = near.mask_fill(absent, 0.0);
             tree_sum(near.clone() * near) * d as f32 / present
         }
         Measure::Gower => {
-            let absent = near.clone().is_nan();
+            let absent = nan(&near);
             let present = tree_sum(absent.clone().bool_not().float());
             let number = |v: &Tensor<B, 2>| {
                 let high = v.clone().lower_equal_elem(1.0);
@@ -123,6 +123,13 @@ fn value<B: IvfBackend>(q: Tensor<B, 2>, x: Tensor<B, 2>, measure: Measure) -> T
             tree_sum(terms) / present
         }
     }
+}
+
+/// Which elements are NaN: neither below 0 nor not. (`Tensor::is_nan` compares a tensor with itself, and
+/// ndarray's comparison by AVX2, macerator 0.3.4, takes NaN for equal to itself.)
+fn nan<B: IvfBackend, const D: usize>(v: &Tensor<B, D>) -> Tensor<B, D, Bool> {
+    let known = v.clone().greater_equal_elem(0.0);
+    known.bool_or(v.clone().lower_elem(0.0)).bool_not()
 }
 
 /// `near` to the power of p: by multiplication where p is a small whole number.

@@ -171,12 +171,15 @@ impl Run {
     }
 }
 
+/// Reads the next rows, which are those of the runs, to the end of the values, f32 `[n, d]`.
+pub type ReadRows<'a> = dyn FnMut(&[Run], &mut Vec<f32>) -> Result<()> + 'a;
+
 /// Rows that come from a file, for [`ListStore::fill`].
 pub struct Filling<'a> {
     /// Rows of every list, all of which are there.
     pub sizes: &'a [usize],
-    /// Reads the next rows, which are those of the runs, to the end of the values, f32 `[n, d]`.
-    pub read: &'a mut dyn FnMut(&[Run], &mut Vec<f32>) -> Result<()>,
+    /// Reads rows.
+    pub read: &'a mut ReadRows<'a>,
     /// Whether components may be NaN.
     pub nan: bool,
     /// What is wrong with values, `[n, d]` from this row of all on, among which there are others than

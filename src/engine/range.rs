@@ -162,17 +162,14 @@ pub(crate) fn shrink<E: IvfBackend>(
     let (below, &mut next, _) = keys.select_nth_unstable_by(most, f32::total_cmp);
     // The largest key that all its equals fit with.
     let fit = below.iter().copied().filter(|key| *key < next);
-    let drawn = match fit.max_by(f32::total_cmp) {
-        Some(kept) => {
-            for query in &mut rows.queries {
-                query.retain(|row| metric.key(row.0) <= kept);
-            }
-            Drawn::To(metric.key(kept))
+    let drawn = if let Some(kept) = fit.max_by(f32::total_cmp) {
+        for query in &mut rows.queries {
+            query.retain(|row| metric.key(row.0) <= kept);
         }
-        None => {
-            rows.queries.iter_mut().for_each(Vec::clear);
-            Drawn::Shut
-        }
+        Drawn::To(metric.key(kept))
+    } else {
+        rows.queries.iter_mut().for_each(Vec::clear);
+        Drawn::Shut
     };
     Ok((rows.into_hits(hits.counts, scan), drawn))
 }

@@ -233,7 +233,7 @@ fn lists_read(probes: &[i64], nq: usize) -> Probing<B> {
             &burn::tensor::Device::<B>::default(),
         )),
         order: Order::ListMajor,
-        tuning: tuning::<B>(&Default::default()),
+        tuning: tuning::<B>(&burn::tensor::Device::<B>::default()),
     }
 }
 

@@ -211,7 +211,7 @@ fn rows_of_a_table_are_named_by_their_places() {
         let probing = Probing {
             reads: Reads::All,
             order: Order::QueryMajor,
-            tuning: tuning::<B>(&Default::default()),
+            tuning: tuning::<B>(&burn::tensor::Device::<B>::default()),
         };
         let found = Answer::of(portable::list_scan(&scan, &probing).unwrap());
         let (labels, wide, _) = fixture.reference(metric, 9, &queries, &[0; 5]);

@@ -265,8 +265,8 @@ mod tests {
             std::panic::catch_unwind(work).unwrap_err();
             let bring = || {
                 let bring: &mut dyn FnMut(&mut ()) -> Result<Option<()>, ()> =
-                    &mut |_| panic!("no piece");
-                relay(team.0, vec![(); team.1], bring, &|_, _| Ok(()))
+                    &mut |()| panic!("no piece");
+                relay(team.0, vec![(); team.1], bring, &|(), ()| Ok(()))
             };
             std::panic::catch_unwind(bring).unwrap_err();
         }

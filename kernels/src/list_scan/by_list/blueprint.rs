@@ -164,6 +164,8 @@ impl Cut {
         while rows < longest && bytes(rows).saturating_mul(tile) > workspace {
             rows *= 2;
         }
+        // A kernel that divides by a longer piece would leave 32 bits on the way.
+        let rows = rows.min(longest);
         let usual = (all / nlist).saturating_mul(nprobe.min(nlist)).max(1);
         let queries = (workspace / bytes(rows))
             .min(ROWS_PER_LAUNCH / usual)

@@ -170,10 +170,6 @@ macro_rules! mount {
                 e5_bitmaps_per_query, e5_bitmaps_equal_masked_brute_force, selectors_are_chunked, wrong_selections,
             );
             cases!(surface: searches_find_what_is_left, ranges_find_what_is_left);
-            cases!(identities:
-                full_budgets_at_random, pruning_is_safe_at_random, pruning_beyond_the_range,
-                any_history_equals_a_fresh_build, many_queries_under_restrictions, many_selectors,
-            );
             cases!(saving:
                 h1_ivf_round_trip, h1_flat_round_trip, h8_untrained, h10_goes_on, small_ones,
                 kinds_and_streams, j9_recall_after_saving,
@@ -208,6 +204,10 @@ macro_rules! mount_properties {
                 $device
             }
 
+            cases!(identities:
+                full_budgets_at_random, pruning_is_safe_at_random, pruning_beyond_the_range,
+                any_history_equals_a_fresh_build, many_queries_under_restrictions, many_selectors,
+            );
             cases!(properties:
                 full_probe_is_flat, pieces_are_the_whole, permuted_queries, chunks_and_modes,
                 random_ids, training_never_breaks,

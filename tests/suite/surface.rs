@@ -364,7 +364,7 @@ fn caps(limit: Limit, sizes: &[usize], nprobe: usize, k: usize) -> Vec<usize> {
 
 /// E6 and more: the answer is that of a flat index of what is left, and right in f64.
 pub fn searches_find_what_is_left<B: IvfBackend>(device: &B::Device) {
-    seeds(400, 24, is_cube::<B>(device), |seed| {
+    seeds(150, 5, is_cube::<B>(device), |seed| {
         let mut world = World::<B>::new(device, seed);
         for _ in 0..3 {
             let params = world.params();
@@ -420,7 +420,7 @@ pub fn searches_find_what_is_left<B: IvfBackend>(device: &B::Device) {
 /// D4 and more: range search under everything that restricts a search, in list order, in probe order with
 /// `max_empty_lists`, and sorted.
 pub fn ranges_find_what_is_left<B: IvfBackend>(device: &B::Device) {
-    seeds(300, 20, is_cube::<B>(device), |seed| {
+    seeds(150, 6, is_cube::<B>(device), |seed| {
         let mut world = World::<B>::new(device, seed);
         let params = SearchParams {
             mode: None,

@@ -157,7 +157,11 @@ fn any_grain_gives_the_same_bits() {
                 let grain = Grain {
                     tile: rng.pick(&[0, 2, 5, 32, 256]),
                     pairs: [0, 64, 4096][turn % 3],
-                    rows: rng.pick(&[0, 1, 7, 256, 1 << 30]),
+                    // both orders meet the most that can be asked for
+                    rows: match turn {
+                        0 | 1 => u32::MAX as usize,
+                        _ => rng.pick(&[0, 1, 7, 256]),
+                    },
                     cubes: rng.pick(&[0, 1, 4, 1024]),
                     units: rng.pick(&[0, 32, 64, 250, 256]),
                 };

@@ -492,7 +492,7 @@ impl Source {
         let values: Vec<i64> = (0..nq * width)
             .map(|_| match self.below(8) {
                 0 => -1,
-                1 if bad => self.pick(&[-2, 1 << 31, i64::from(i32::MIN), 90]),
+                1 if bad => self.pick(&[-2, i64::from(i32::MAX), i64::from(i32::MIN), 90]),
                 _ => self.below(nlist) as i64,
             })
             .collect();

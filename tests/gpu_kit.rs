@@ -2,7 +2,12 @@
 //!
 //! Needs bash and python3; without them the reason is printed. Where the harness `sweep` is built for a
 //! CPU backend beside this test (`cargo build --benches`), it runs; else a stand-in does.
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test fails by panicking and prints why it was skipped"
+)]
 
 use std::{
     fs,

@@ -302,7 +302,7 @@ impl Write<'_> {
 const LARGE: usize = 64 << 10;
 
 /// Asks for large pages for a buffer in which nothing has been written yet: filling small ones for
-/// the first time took 80 ms of processor time for 128 MiB, large ones 13 ms (AMD EPYC, a virtual
+/// the first time took 80 ms of processor time for 128 MiB, large ones 13 to 27 ms once the host had them (AMD EPYC, a virtual
 /// machine, Linux 6.18). Buffers lie one after the other, so those of many lists share them.
 fn large_pages<T>(buffer: &Aligned<T>) {
     #[cfg(all(target_os = "linux", not(miri)))]

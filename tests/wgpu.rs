@@ -1,4 +1,4 @@
-//! The suite on wgpu, raw and under fusion.
+//! The suite on wgpu under fusion, as Burn's `Wgpu` is; raw, what fusion could hide.
 //!
 //! Without a device the tests print a reason and pass; `BURN_IVF_REQUIRE_GPU=1` makes them fail.
 #![cfg(feature = "wgpu")]
@@ -30,7 +30,7 @@ fn device() -> Option<Device<Raw>> {
         .clone()
 }
 
-mount!(raw, Raw, crate::device());
+mount_wrapped!(raw, Raw, crate::device());
 mount!(fusion, Fused, crate::device());
 
 /// The runtime is the one this target is about, and fusion is really there.

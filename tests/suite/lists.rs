@@ -305,11 +305,13 @@ pub fn distances_are_plain<B: IvfBackend>(device: &B::Device) {
     }
 }
 
-/// Vectors that come piece by piece after room was made for them stay where they are, and no list
-/// moves: the bytes held do not change on a device.
+/// Vectors that come piece by piece after room was made for them, spread over the lists as those
+/// before them, stay where they are, and no list moves: the bytes held do not change on a device.
 pub fn pieces_fit_into_what_was_reserved<B: IvfBackend>(device: &B::Device) {
-    let (n, piece) = (sized::<B>(device, 6000, 3000), 500);
-    let base = normal(n, 8, 171);
+    let (times, piece) = (sized::<B>(device, 12, 6), 500);
+    let n = times * piece;
+    // Every piece has as many rows for a list as the first, whose spread the room is made by.
+    let base = Rows::new(normal(piece, 8, 171).data.repeat(times), 8);
     let whole = preset::<B>(device, Metric::L2, &base.range(0..10), &base);
     let mut pieces = preset::<B>(
         device,

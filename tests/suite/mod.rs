@@ -58,10 +58,10 @@ macro_rules! cases {
     };
 }
 
-/// Mounts the suite: `mount!(name, Backend, device)`, the device as an `Option` (`None` skips).
+/// A module of tests for one backend; its device is an `Option` (`None` skips).
 #[allow(unused_macros)]
-macro_rules! mount {
-    ($name:ident, $backend:ty, $device:expr) => {
+macro_rules! mount_cases {
+    ($name:ident, $backend:ty, $device:expr, { $($cases:item)* }) => {
         mod $name {
             use super::*;
 
@@ -71,6 +71,16 @@ macro_rules! mount {
                 $device
             }
 
+            $($cases)*
+        }
+    };
+}
+
+/// Mounts the suite: `mount!(name, Backend, device)`.
+#[allow(unused_macros)]
+macro_rules! mount {
+    ($name:ident, $backend:ty, $device:expr) => {
+        mount_cases!($name, $backend, $device, {
             cases!(flat:
                 a1_l2_matches_brute_force, a2_ip_matches_brute_force, a3_chunked_equals_matrix,
                 a4_auto_follows_its_threshold, a6_k_beyond_ntotal_pads, a8_no_queries,
@@ -187,7 +197,7 @@ macro_rules! mount {
                 modes_and_limits_are_bit_equal, few_probes_are_bit_equal, limits_have_effect,
                 threads_are_bit_equal, full_probe_equals_flat,
             );
-        }
+        });
     };
 }
 
@@ -195,15 +205,7 @@ macro_rules! mount {
 #[allow(unused_macros)]
 macro_rules! mount_properties {
     ($name:ident, $backend:ty, $device:expr) => {
-        mod $name {
-            use super::*;
-
-            type Mounted = $backend;
-
-            fn device() -> Option<burn::tensor::Device<Mounted>> {
-                $device
-            }
-
+        mount_cases!($name, $backend, $device, {
             cases!(identities:
                 full_budgets_at_random, pruning_is_safe_at_random, pruning_beyond_the_range,
                 any_history_equals_a_fresh_build, many_queries_under_restrictions, many_selectors,
@@ -212,6 +214,36 @@ macro_rules! mount_properties {
                 full_probe_is_flat, pieces_are_the_whole, permuted_queries, chunks_and_modes,
                 random_ids, training_never_breaks,
             );
-        }
+        });
+    };
+}
+
+/// Mounts what a wrapper around the backend could hide, beside the whole suite on the wrapper: who
+/// owns tensors and when they are read, what is refused, one case of every kind of search.
+#[allow(unused_macros)]
+macro_rules! mount_wrapped {
+    ($name:ident, $backend:ty, $device:expr) => {
+        mount_cases!($name, $backend, $device, {
+            cases!(flat: a1_l2_matches_brute_force, a3_chunked_equals_matrix, odd_dimensions, k_4096);
+            cases!(ivf: b3_untrained, b6_settings, b18_one_by_one_equals_batch, b23_large_batch);
+            cases!(hostile:
+                no_queries, too_many_results, zero_k, wrong_dimension, broken_rows_are_refused,
+                broken_queries_get_padding, tiny_workspace,
+            );
+            cases!(snapshots:
+                clones_are_independent, late_reads, inputs_are_not_kept, b19_eight_threads,
+                b22_moves, j3_strided_inputs, other_float_types, through_the_trait,
+            );
+            cases!(queue:
+                searches_read_nothing_back, counts_are_opt_in, results_can_be_awaited,
+            );
+            cases!(mutation: f4_reconstruct_any_id, any_order_equals_a_fresh_build);
+            cases!(ranges: d1_equals_brute_force);
+            cases!(selectors: e5_e6_filter_is_the_subset);
+            cases!(saving: h1_ivf_round_trip);
+            cases!(metrics: a17_table);
+            #[cfg(feature = "ndarray")]
+            cases!(across: answers_agree);
+        });
     };
 }

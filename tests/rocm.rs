@@ -13,31 +13,6 @@
 #[macro_use]
 mod suite;
 
-use burn::backend::Rocm;
-use burn::tensor::{Device, backend::Backend};
-use burn_cubecl::CubeBackend;
-use std::sync::OnceLock;
-
-type Raw = CubeBackend<cubecl::hip::HipRuntime, f32, i32, u8>;
-type Fused = Rocm;
-
-/// The device, opened once.
-fn device() -> Option<Device<Raw>> {
-    static DEVICE: OnceLock<Option<Device<Raw>>> = OnceLock::new();
-    DEVICE
-        .get_or_init(|| suite::open::open::<Raw>("rocm"))
-        .clone()
-}
-
+gpu!("hip", cubecl::hip::HipRuntime, u8, burn::backend::Rocm);
 mount!(raw, Raw, crate::device());
 mount!(fusion, Fused, crate::device());
-
-/// The runtime is the one this target is about, and fusion is really there.
-#[test]
-fn runtime_is_named() {
-    if let Some(device) = device() {
-        let name = Raw::name(&device);
-        assert!(name.starts_with("cubecl<hip"), "{name}");
-        assert_eq!(Fused::name(&device), format!("fusion<{name}>"));
-    }
-}

@@ -13,35 +13,12 @@
 #[macro_use]
 mod suite;
 
-use burn::backend::Wgpu;
-use burn::tensor::{Device, Tensor, backend::Backend};
-use burn_cubecl::CubeBackend;
+use burn::tensor::Tensor;
 use burn_ivf::{Error, IndexFlat, Metric};
-use std::sync::OnceLock;
 
-type Raw = CubeBackend<cubecl::wgpu::WgpuRuntime, f32, i32, u32>;
-type Fused = Wgpu;
-
-/// The device, opened once.
-fn device() -> Option<Device<Raw>> {
-    static DEVICE: OnceLock<Option<Device<Raw>>> = OnceLock::new();
-    DEVICE
-        .get_or_init(|| suite::open::open::<Raw>("wgpu"))
-        .clone()
-}
-
+gpu!("wgpu", cubecl::wgpu::WgpuRuntime, u32, burn::backend::Wgpu);
 mount_wrapped!(raw, Raw, crate::device());
 mount!(fusion, Fused, crate::device());
-
-/// The runtime is the one this target is about, and fusion is really there.
-#[test]
-fn runtime_is_named() {
-    if let Some(device) = device() {
-        let name = Raw::name(&device);
-        assert!(name.starts_with("cubecl<wgpu"), "{name}");
-        assert_eq!(Fused::name(&device), format!("fusion<{name}>"));
-    }
-}
 
 /// A result larger than the device's largest buffer is an error with numbers, before any work.
 #[test]

@@ -247,3 +247,31 @@ macro_rules! mount_wrapped {
         });
     };
 }
+
+/// What the targets of GPUs share: `Raw` and `Fused`, the device, opened once, and a test that the
+/// runtime is the one the target is about and that fusion is really there.
+#[allow(unused_macros)]
+macro_rules! gpu {
+    ($name:literal, $runtime:ty, $boolean:ty, $fused:ty) => {
+        type Raw = burn_cubecl::CubeBackend<$runtime, f32, i32, $boolean>;
+        type Fused = $fused;
+
+        fn device() -> Option<burn::tensor::Device<Raw>> {
+            static DEVICE: std::sync::OnceLock<Option<burn::tensor::Device<Raw>>> =
+                std::sync::OnceLock::new();
+            DEVICE
+                .get_or_init(|| suite::open::open::<Raw>($name))
+                .clone()
+        }
+
+        #[test]
+        fn runtime_is_named() {
+            use burn::tensor::backend::Backend;
+            if let Some(device) = device() {
+                let name = Raw::name(&device);
+                assert!(name.starts_with(concat!("cubecl<", $name)), "{name}");
+                assert_eq!(Fused::name(&device), format!("fusion<{name}>"));
+            }
+        }
+    };
+}

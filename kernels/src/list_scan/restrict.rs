@@ -108,10 +108,11 @@ pub struct ListOrder {
 }
 
 impl ListOrder {
-    /// Rows by ascending key, equal keys by slot.
+    /// Rows by ascending key, equal keys (0 and -0 are) by slot.
     pub fn ascending(keys: &[f32]) -> Self {
         let mut rows: Vec<u32> = (0..keys.len() as u32).collect();
-        rows.sort_by(|&a, &b| keys[a as usize].total_cmp(&keys[b as usize]));
+        let key = |row: u32| keys[row as usize] + 0.0; // never -0
+        rows.sort_by(|&a, &b| key(a).total_cmp(&key(b)));
         let mut places = vec![0; rows.len()];
         for (place, &slot) in rows.iter().enumerate() {
             places[slot as usize] = place as u32;

@@ -11,18 +11,8 @@
 mod memory;
 #[path = "../targets.rs"]
 mod targets;
+#[macro_use]
+#[path = "../reader.rs"]
+mod reader;
 
-use libfuzzer_sys::fuzz_target;
-use std::sync::LazyLock;
-use targets::{Kind, Scratch};
-
-static SCRATCH: LazyLock<Scratch> = LazyLock::new(Scratch::new);
-
-fuzz_target!(
-    init: {
-        // Threads and tables are made before anything is counted.
-        targets::run(&SCRATCH, Kind::Npy, &[]);
-        targets::sparse_ivf(40);
-    },
-    |file: &[u8]| targets::run(&SCRATCH, Kind::Npy, file).check(file, "npy")
-);
+reader!(Npy, "npy");

@@ -142,7 +142,7 @@ fn many_results_are_found_in_rounds() {
         assert_eq!(scan.launches % parts, 0);
         assert_eq!(scan.launches, trim.launches + parts);
         assert_eq!(scan.launches, found("lay_out").launches);
-        assert_eq!(scan.useful, few.useful);
+        near(scan.useful, few.useful, 1e-9);
         let by_query = of("write_keys", &asked(k, Order::QueryMajor));
         assert!(scan.bytes < 0.2 * by_query.bytes, "{scan:?} {by_query:?}");
         assert!(scan.flops < 1.1 * scan.useful, "{scan:?}");

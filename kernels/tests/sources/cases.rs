@@ -3,7 +3,7 @@
 use super::recorder::{Architecture, Recorder, Target};
 use burn_ivf_kernels::{
     Metric,
-    device::{Facts, Gpu, Grain},
+    device::{Facts, Gpu, Grain, Probe},
     group_tasks::group_on,
     list_scan::{
         DeviceProblem, Order, Orders, Reads, order_on,
@@ -38,6 +38,7 @@ pub fn run<T: Target>(device: Architecture) -> Client<T> {
     cases.selections();
     cases.grouping();
     cases.pairs();
+    cases.probe();
     block_on(client.sync()).unwrap();
     client
 }
@@ -406,6 +407,13 @@ impl<T: Target> Cases<T> {
         unit_rows_on(&self.gpu, buffer, (10, 100)).unwrap();
         self.say("unit rows wide");
         unit_rows_on(&self.gpu, buffer, (MANY, 4096)).unwrap();
+    }
+
+    fn probe(&self) {
+        self.say("probe");
+        let probe = Probe::new(&self.gpu, 1 << 20, 1).unwrap();
+        probe.copy().unwrap();
+        probe.multiply_add();
     }
 
     fn grouping(&self) {

@@ -297,7 +297,6 @@ pub(crate) fn order_of_all<B: IvfBackend>(
     }
     plan::order(&IvfProblem {
         nq,
-        k,
         d,
         nlist: 1,
         nprobe: 1,

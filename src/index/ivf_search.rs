@@ -169,7 +169,6 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let caps = B::capabilities(&self.device);
         let problem = IvfProblem {
             nq,
-            k,
             d: self.d,
             nlist: self.nlist().unwrap_or(1),
             nprobe: params.nprobe,

@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct IvfProblem<'a> {
     pub nq: usize,
-    pub k: usize,
     pub d: usize,
     pub nlist: usize,
     pub nprobe: usize,
@@ -58,13 +57,8 @@ impl Order {
     }
 }
 
-/// Results per query up to which a GPU's fused scan can read list by list: what its queues in shared
-/// memory hold.
-const DEVICE_LIST_MAJOR_TO_K: usize = 256;
-
 /// The order of a scan: a fused scan goes by list once lists are shared by enough queries and there is
-/// enough to read (on a GPU: for no more results than it can keep); composed of tensor operations, a
-/// scan goes by list.
+/// enough to read; composed of tensor operations, a scan goes by list.
 pub(crate) fn order(p: &IvfProblem<'_>) -> Order {
     let at_least = |value: f64, knob| value >= p.tuning.get(knob);
     let bytes = p.rows_per_query() as f64 * p.nq as f64 * (p.d * size_of::<f32>()) as f64;
@@ -74,8 +68,7 @@ pub(crate) fn order(p: &IvfProblem<'_>) -> Order {
             Knob::ListMajorFromAvgGroup,
         )
         && at_least(bytes, Knob::ListMajorFromBytes);
-    let fits = p.host || p.k <= DEVICE_LIST_MAJOR_TO_K;
-    if shared && fits || !p.fused_scan {
+    if shared || !p.fused_scan {
         Order::ListMajor
     } else {
         Order::QueryMajor
@@ -202,7 +195,6 @@ mod tests {
     fn problem(nq: usize, host: bool, tuning: &Tuning) -> IvfProblem<'_> {
         IvfProblem {
             nq,
-            k: 20,
             d: 128,
             nlist: 512,
             nprobe: 32,
@@ -299,14 +291,9 @@ mod tests {
             ..problem(512, false, &gpu)
         };
         assert_eq!(order(&many), Order::ListMajor);
-        for (k, ntotal, d) in [(257, 262_144, 128), (20, 2048, 128), (20, 262_144, 1)] {
-            let p = IvfProblem {
-                k,
-                d,
-                ntotal,
-                ..many
-            };
-            assert_eq!(order(&p), Order::QueryMajor, "{k} {ntotal} {d}");
+        for (ntotal, d) in [(2048, 128), (262_144, 1)] {
+            let p = IvfProblem { d, ntotal, ..many };
+            assert_eq!(order(&p), Order::QueryMajor, "{ntotal} {d}");
         }
     }
 

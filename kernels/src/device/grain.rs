@@ -7,10 +7,11 @@ pub struct Grain {
     /// Queries of a tile at most, of a scan list by list: each row is then read once for so many.
     /// Rounded down to a power of two, at least 2.
     pub tile: usize,
-    /// Pairs of a queue of such a tile, kept and waiting: rounded up to a power of two, at least twice
-    /// those kept. What finds no room is offered again.
+    /// Pairs of a queue of such a tile, kept (none above k = 256) and waiting: rounded up to a power of
+    /// two, at least twice those kept. What finds no room is offered again.
     pub pairs: usize,
-    /// Rows below which a cube is not worth launching; rows of a piece of a list at least.
+    /// Rows below which a cube is not worth launching; rows of a piece of a list at least, and, where
+    /// lists are read in rounds, of what a round reads of one.
     pub rows: usize,
     /// Cubes wanted per multiprocessor.
     pub cubes: usize,

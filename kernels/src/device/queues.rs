@@ -4,6 +4,9 @@
 //! are appended to its buffer, and a buffer and its queue are sorted together. A buffer may be
 //! shorter than what can arrive at once: a pair that finds it full is refused, and its unit offers it
 //! again after the sort. So nothing is ever lost, whatever the order of arrival.
+//!
+//! Queues that keep none ([`Sizes::kept`] is 0) are buffers only: what waits in them is taken away
+//! instead of sorted, and limits come from elsewhere.
 
 use super::{claim, queue::before};
 use cubecl::prelude::*;
@@ -15,7 +18,7 @@ pub struct Sizes {
     pub units: usize,
     /// Queues: a power of two.
     pub queues: usize,
-    /// Pairs kept of each: a power of two, at least k.
+    /// Pairs kept of each: a power of two, at least k; or 0.
     pub kept: usize,
     /// Pairs of each in all, kept and waiting: a power of two.
     pub pairs: usize,
@@ -96,12 +99,26 @@ impl Queues {
         if UNIT_POS == 0 {
             self.waiting[sizes.queues].store(0u32);
         }
-        let mut i = q;
-        while i < comptime!(sizes.queues * sizes.kept) {
-            let at = (i / sizes.kept) * sizes.pairs + i % sizes.kept;
-            self.key[at] = u32::MAX;
-            self.ord[at] = u32::MAX;
-            i += sizes.units;
+        if comptime!(sizes.kept > 0) {
+            let mut i = q;
+            while i < comptime!(sizes.queues * sizes.kept) {
+                let at = (i / sizes.kept) * sizes.pairs + i % sizes.kept;
+                self.key[at] = u32::MAX;
+                self.ord[at] = u32::MAX;
+                i += sizes.units;
+            }
+        }
+    }
+
+    /// Takes all that waits in queues that keep none as taken away. All units call it, after
+    /// [`counted`](Self::counted); a barrier must follow.
+    pub fn taken(&mut self, #[comptime] sizes: Sizes) {
+        let q = UNIT_POS as usize;
+        if q < sizes.queues {
+            self.waiting[q].store(0u32);
+        }
+        if UNIT_POS == 0 {
+            self.waiting[sizes.queues].store(0u32);
         }
     }
 
@@ -136,7 +153,8 @@ impl Queues {
         room
     }
 
-    /// Whether any unit says so. All units call it; if the answer is yes, [`sort`](Self::sort) follows.
+    /// Whether any unit says so. All units call it; if the answer is yes, [`sort`](Self::sort) or
+    /// [`taken`](Self::taken) follows.
     pub fn any(&mut self, yes: bool, #[comptime] sizes: Sizes) -> bool {
         if yes {
             self.waiting[sizes.queues].store(1u32);

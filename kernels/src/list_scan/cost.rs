@@ -13,14 +13,16 @@
 //! * Without counts every list is as likely to be probed as any other, by each query on its own
 //!   ([`Probed::Evenly`]); with counts the queries of a list are spread evenly over the parts that a
 //!   search is cut into.
-//! * A query leaves `k` pairs of every piece of a list it probes: the most there can be. Limits that
-//!   cubes tell each other make it fewer.
+//! * A query leaves `k` pairs of every piece of a list it probes, or in rounds every row: the most there
+//!   can be. Limits that cubes tell each other, and what earlier rounds have found, make it fewer.
+//! * Rounds of a scan by list read equally many rows.
 //! * The k-th of a radix selection is settled by the four digits of the key.
+
+mod tiles;
 
 use super::{
     Order,
     blueprint::{Blueprint, Cut, Names},
-    by_list,
 };
 use crate::{
     Metric,
@@ -113,6 +115,9 @@ pub fn scan_cost(facts: &Facts, size: &ScanSize<'_>) -> Vec<KernelCost> {
     costs.found
 }
 
+/// Passes over pairs that settle the k-th.
+const DIGITS: f64 = 4.0;
+
 /// The queries of one launch that read a list: how many, how many tiles and blocks they fill, and
 /// whether there is any.
 #[derive(Debug, Clone, Copy, Default)]
@@ -172,6 +177,20 @@ impl Costs<'_> {
         (loads, distinct, out): (f64, f64, f64),
         (flops, useful): (f64, f64),
     ) {
+        self.launches(kernel, 1, (loads, distinct, out), (flops, useful));
+    }
+
+    /// Adds what so many launches cost together.
+    fn launches(
+        &mut self,
+        kernel: &'static str,
+        launches: usize,
+        (loads, distinct, out): (f64, f64, f64),
+        (flops, useful): (f64, f64),
+    ) {
+        if launches == 0 {
+            return;
+        }
         let at = self.found.iter().position(|cost| cost.kernel == kernel);
         let at = at.unwrap_or_else(|| {
             self.found.push(KernelCost {
@@ -185,7 +204,7 @@ impl Costs<'_> {
             self.found.len() - 1
         });
         let cost = &mut self.found[at];
-        cost.launches += 1;
+        cost.launches += launches as u64;
         cost.bytes += loads + out;
         cost.distinct += distinct + out;
         cost.flops += flops;
@@ -241,18 +260,6 @@ impl Costs<'_> {
         );
     }
 
-    fn tiles(&self, rows: usize) -> Option<by_list::Blueprint> {
-        let size = self.size;
-        if size.order == Order::QueryMajor {
-            return None;
-        }
-        let pairs = size.nq.saturating_mul(size.nprobe.unwrap_or(1));
-        let grouped = size.nprobe.is_some();
-        let load = by_list::Load::new(grouped, pairs, size.lens.len(), rows);
-        let padded = padded(size.d);
-        by_list::Blueprint::new(&self.facts, size.metric, padded, size.k, load)
-    }
-
     /// The readers of every list among `count` queries.
     fn readers(&self, count: usize, tile: usize, block: usize) -> Vec<Readers> {
         let size = self.size;
@@ -273,76 +280,6 @@ impl Costs<'_> {
                     .collect()
             }
         }
-    }
-
-    fn by_list(&mut self, print: by_list::Blueprint) {
-        let size = self.size;
-        let nprobe = size.nprobe.unwrap_or(1);
-        let cut = by_list::Cut::new(
-            &self.facts,
-            print.queues.queues,
-            (size.nq, nprobe, size.k),
-            size.lens.to_vec(),
-            size.workspace,
-        );
-        for first in (0..size.nq).step_by(cut.queries) {
-            self.by_list_part(print, cut, nprobe, cut.queries.min(size.nq - first));
-        }
-    }
-
-    fn by_list_part(
-        &mut self,
-        print: by_list::Blueprint,
-        cut: by_list::Cut,
-        nprobe: usize,
-        queries: usize,
-    ) {
-        let (size, count) = (self.size, queries as f64);
-        let ((query, row), pair) = (self.bytes(), self.pair());
-        let (nlist, pairs) = (size.lens.len() as f64, count * nprobe as f64);
-        self.launch("begin", count * query, count * query, count * 8.0);
-        if print.grouped {
-            self.grouping(pairs, nlist);
-        }
-        let table = nlist * 16.0 + 8.0;
-        let placed = nlist * if print.grouped { 16.0 } else { 8.0 };
-        self.launch("lay_out", placed, placed, table);
-        let block = print.block;
-        let step = print.queues.units / print.compare.lanes as usize * block.rows;
-        let readers = self.readers(queries, print.queues.queues, block.queries);
-        let (mut loads, mut rows, mut left, mut flops, mut useful) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        for (&len, readers) in size.lens.iter().zip(&readers).filter(|(len, _)| **len > 0) {
-            let pieces = len.div_ceil(cut.rows);
-            // Pieces are of one length, or one row longer.
-            let (short, long) = (len / pieces, len % pieces);
-            let steps = long * (short + 1).div_ceil(step) + (pieces - long) * short.div_ceil(step);
-            let (len, steps, pieces) = (len as f64, steps as f64, pieces as f64);
-            // The task in the table, by bisection.
-            let task = (nlist.log2().ceil() + 5.0) * 4.0;
-            loads += readers.tiles * (len * row + pieces * task);
-            // The query, its name and limit; the limit again before every step.
-            loads += readers.mean * (pieces * (query + 8.0) + steps * 4.0);
-            rows += readers.any * len * row;
-            left += readers.mean * len.min(pieces * size.k as f64);
-            flops += readers.blocks * block.queries as f64 * steps * step as f64 * pair;
-            useful += readers.mean * len * pair;
-        }
-        let once = rows + count * (query + 8.0) + pairs * 4.0 + table;
-        self.compute(
-            "keep_best_by_list",
-            (loads, once, left * 8.0),
-            (flops, useful),
-        );
-        self.selection(count, cut.width, left);
-    }
-
-    /// [`crate::group_tasks`]: an atomic addition is a load and a store.
-    fn grouping(&mut self, pairs: f64, nlist: f64) {
-        self.launch("clear", 0.0, 0.0, nlist * 4.0);
-        let probes = pairs * 4.0;
-        self.launch("count", 2.0 * probes, probes + nlist * 4.0, probes);
-        self.launch("accumulate", nlist * 4.0, nlist * 4.0, nlist * 8.0 + 4.0);
-        self.launch("scatter", 2.0 * probes, probes + nlist * 4.0, 2.0 * probes);
     }
 
     fn by_query(&mut self, rows: usize) {
@@ -419,7 +356,7 @@ impl Costs<'_> {
         match print.route {
             select_k::Route::Queue(_) => self.launch("by_queue", read + ids, read + ids, out),
             select_k::Route::Radix { sorted, shared } => {
-                let digits = if width > self.size.k { 4.0 } else { 0.0 };
+                let digits = if width > self.size.k { DIGITS } else { 0.0 };
                 let mut loads = read * (digits + 1.0) + ids;
                 if !shared {
                     // A bitonic network: two loads and stores of half of the pairs, every pass.

@@ -243,8 +243,8 @@ fn at_home<R: Runtime>(
 }
 
 /// The order in which [`scan_restricted_on`] reads: the problem's own, but query by query under a
-/// restriction, for rows named one by one, above k = 256, and where shared memory does not hold two
-/// queries and what they keep; list by list for the one nearest row of many queries.
+/// restriction, for rows named one by one, and where shared memory does not hold two queries and what
+/// they keep; list by list for the one nearest row of many queries.
 pub fn order_on<R: Runtime>(
     problem: &DeviceProblem<'_, R>,
     reads: Reads<'_>,

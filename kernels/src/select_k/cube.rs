@@ -28,7 +28,7 @@ pub struct Pair {
 
 /// Pairs of a row, at most `n`.
 #[cube]
-fn pairs_of(counts: &Array<u32>, row: usize, n: u32, #[comptime] how: Select) -> usize {
+pub(super) fn pairs_of(counts: &Array<u32>, row: usize, n: u32, #[comptime] how: Select) -> usize {
     let mut pairs = n;
     if comptime!(how.counted) {
         pairs = min(n, counts[row]);
@@ -38,7 +38,7 @@ fn pairs_of(counts: &Array<u32>, row: usize, n: u32, #[comptime] how: Select) ->
 
 /// The pair at `i` of the row that begins at `start`: of scores, canonical key bits and the column.
 #[cube]
-fn load(source: &Array<u32>, start: usize, i: usize, #[comptime] how: Select) -> Pair {
+pub(super) fn load(source: &Array<u32>, start: usize, i: usize, #[comptime] how: Select) -> Pair {
     if comptime!(how.scores) {
         Pair {
             key: score_key(source[start + i]),
@@ -268,7 +268,7 @@ pub(super) fn by_radix(
 /// The k-th pair of a row, or a pair between it and the next: everything not after it is among the
 /// k best. Eight digits of 8 bits, key first, then rank; stops once a digit settles it.
 #[cube]
-fn kth(
+pub(super) fn kth(
     source: &Array<u32>,
     start: usize,
     n: usize,

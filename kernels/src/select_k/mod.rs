@@ -13,6 +13,8 @@ mod cube;
 #[cfg(feature = "cube")]
 mod device;
 pub mod reference;
+#[cfg(feature = "cube")]
+mod trim;
 
 pub use cpu::select;
 #[cfg(feature = "cube")]
@@ -24,6 +26,7 @@ pub use {
 pub(crate) use {
     blueprint::{Blueprint, QUEUE_K, Route, Select},
     cube::{Pair, write},
+    trim::trim_on,
 };
 
 /// Which values are best.

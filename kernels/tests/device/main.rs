@@ -17,6 +17,7 @@ mod hostile;
 mod lists;
 mod pairs;
 mod restricted;
+mod rounds;
 mod scans;
 mod selection;
 mod support;

@@ -3,7 +3,7 @@
 use super::recorder::{Architecture, Recorder, Target};
 use burn_ivf_kernels::{
     Metric,
-    device::{Facts, Gpu, Grain},
+    device::{Facts, Gpu, Grain, Probe},
     group_tasks::group_on,
     list_scan::{
         DeviceProblem, Order, Orders, Reads, order_on,
@@ -38,6 +38,7 @@ pub fn run<T: Target>(device: Architecture) -> Client<T> {
     cases.selections();
     cases.grouping();
     cases.pairs();
+    cases.probe();
     block_on(client.sync()).unwrap();
     client
 }
@@ -119,20 +120,44 @@ impl<T: Target> Cases<T> {
         self.search(&self.list(n, d, words), name, k, nq);
     }
 
-    /// Scans list by list: tiles of every size, queues of three, ends of a row, 64-bit indices.
+    /// Scans list by list: tiles of every size, queues of three and none, ends of a row, 64-bit indices.
     fn tiles(&self) {
         let list = self.list(9000, 128, 2);
         for (k, nq) in [(10, 1), (20, 1 << 14), (100, 1 << 14), (256, 1 << 14)] {
             self.by_list(&list, k, nq);
         }
+        for (k, nq) in [(300, 1), (1000, 1 << 14)] {
+            self.by_list(&list, k, nq);
+        }
         for d in [3, 8, 12, 100, 768, 1536] {
             self.by_list(&self.list(9000, d, 2), 10, 1 << 14);
         }
-        self.by_list(&self.list(MANY, 4096, 2), 10, 1 << 14);
+        for d in [3, 1536] {
+            self.by_list(&self.list(9000, d, 2), 1000, 1 << 14);
+        }
+        for k in [10, 1000] {
+            self.by_list(&self.list(MANY, 4096, 2), k, 1 << 14);
+        }
+        // Pairs of all queries at once that are indexed in 64 bits.
+        self.say("rounds wide");
+        let buffer = self.buffer();
+        let problem = DeviceProblem {
+            metric: Metric::L2,
+            k: 1000,
+            lists: &list,
+            queries: &buffer,
+            nq: 1 << 20,
+            workspace: 1 << 40,
+            order: Order::ListMajor,
+            grain: Grain::default(),
+        };
+        scan_on(&problem, Reads::All).unwrap();
         let halves = DeviceLists::new(&self.gpu, 100, 1, 2);
         let mut halves = halves.of(Element::F16).unwrap();
         self.append(&mut halves, &[0; 9000], &(0..9000).collect::<Vec<_>>());
-        self.by_list(&halves, 20, 1 << 14);
+        for k in [20, 1000] {
+            self.by_list(&halves, k, 1 << 14);
+        }
     }
 
     fn by_list(&self, lists: &DeviceLists<Recorder<T>>, k: usize, nq: usize) {
@@ -382,6 +407,13 @@ impl<T: Target> Cases<T> {
         unit_rows_on(&self.gpu, buffer, (10, 100)).unwrap();
         self.say("unit rows wide");
         unit_rows_on(&self.gpu, buffer, (MANY, 4096)).unwrap();
+    }
+
+    fn probe(&self) {
+        self.say("probe");
+        let probe = Probe::new(&self.gpu, 1 << 20, 1).unwrap();
+        probe.copy().unwrap();
+        probe.multiply_add();
     }
 
     fn grouping(&self) {

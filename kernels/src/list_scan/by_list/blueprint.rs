@@ -1,5 +1,6 @@
 //! Compile-time choices of the scan by list, and how it is cut.
 
+use super::rounds::Rounds;
 use crate::{
     Metric,
     device::{Facts, distance::Compare, queues::Sizes, tile::Block},
@@ -67,15 +68,16 @@ pub(in crate::list_scan) struct Blueprint {
 }
 
 impl Blueprint {
-    /// For `k` and rows of `padded` components; `None` where k is too large or shared memory too small
-    /// for two queries.
+    /// For `k` and rows of `padded` components; `None` where shared memory is too small for two queries.
+    /// Where k is too large for queues they keep none, and lists are read in [`Rounds`].
     pub fn new(facts: &Facts, metric: Metric, padded: usize, k: usize, load: Load) -> Option<Self> {
-        if k > select_k::QUEUE_K {
-            return None;
-        }
         let compare = Compare::new(metric, padded, facts.lanes);
         let units = facts.grain.units(facts.units, facts.lanes);
-        let kept = k.next_power_of_two().max(16);
+        let kept = if k <= select_k::QUEUE_K {
+            k.next_power_of_two().max(16)
+        } else {
+            0
+        };
         let sizes = |queues, pairs| Sizes {
             units,
             queues,
@@ -92,7 +94,7 @@ impl Blueprint {
             tiles.find(|&tile| fits(tile, pairs))
         };
         // Shorter queues where those asked for leave no room for two queries.
-        let (least, mut pairs) = (2 * kept, facts.grain.pairs(kept));
+        let (least, mut pairs) = ((2 * kept).max(1), facts.grain.pairs(kept));
         while pairs > least && !fits(2, pairs) {
             pairs /= 2;
         }
@@ -114,6 +116,23 @@ impl Blueprint {
     pub fn kept(&self) -> usize {
         self.queues.queues * self.compare.vectors
     }
+
+    /// How a scan of `nq` queries that each probe `nprobe` lists of lengths `lens` is cut, within
+    /// `workspace` bytes.
+    pub fn cut(
+        &self,
+        facts: &Facts,
+        (nq, nprobe, k): (usize, usize, usize),
+        lens: Vec<usize>,
+        workspace: usize,
+    ) -> Cut {
+        let tile = self.queues.queues;
+        if self.queues.kept == 0 {
+            Cut::in_rounds(facts, tile, (nq, nprobe, k), lens, workspace)
+        } else {
+            Cut::in_queues(facts, tile, (nq, nprobe, k), lens, workspace)
+        }
+    }
 }
 
 /// How a scan by list is cut.
@@ -127,25 +146,31 @@ pub(in crate::list_scan) struct Cut {
     pub width: usize,
     /// Cubes; each takes task after task.
     pub cubes: usize,
+    /// What is read at once; after each round but the last a query is left its k best pairs.
+    pub rounds: Rounds,
 }
 
 /// Cubes of a launch at most.
-const CUBES: usize = 1 << 16;
+pub(super) const CUBES: usize = 1 << 16;
+
+/// Puts the `n` longest lengths first, the longest behind them at place `n`.
+pub(super) fn longest_first(lens: &mut [usize], n: usize) {
+    if n < lens.len() {
+        lens.select_nth_unstable_by(n, |a, b| b.cmp(a));
+    }
+}
 
 impl Cut {
     /// For `nq` queries that each probe `nprobe` lists of lengths `lens` and keep k pairs of every
     /// piece, within `workspace` bytes.
-    pub fn new(
+    fn in_queues(
         facts: &Facts,
         tile: usize,
         (nq, nprobe, k): (usize, usize, usize),
         mut lens: Vec<usize>,
         workspace: usize,
     ) -> Self {
-        if nprobe < lens.len() {
-            // The longest come first.
-            lens.select_nth_unstable_by(nprobe, |a, b| b.cmp(a));
-        }
+        longest_first(&mut lens, nprobe);
         let nlist = lens.len().max(1);
         let all: usize = lens.iter().sum();
         let longest = lens.iter().copied().max().unwrap_or(0).max(1);
@@ -178,6 +203,7 @@ impl Cut {
             rows,
             width: width(rows),
             cubes: pieces.saturating_mul(tiles).clamp(1, CUBES),
+            rounds: Rounds::ONE,
         }
     }
 }
@@ -199,7 +225,9 @@ mod tests {
 
     fn tile(facts: &Facts, d: usize, k: usize, load: Load) -> Option<usize> {
         let print = Blueprint::new(facts, Metric::L2, d, k, load)?;
-        assert!(print.queues.kept >= k && print.queues.queues <= print.queues.units);
+        let kept = print.queues.kept;
+        assert!(if k > 256 { kept == 0 } else { kept >= k });
+        assert!(print.queues.queues <= print.queues.units);
         assert!(print.block.queries <= print.queues.queues);
         Some(print.queues.queues)
     }
@@ -216,7 +244,9 @@ mod tests {
             (19_600, 768, 20, Some(8)),
             (19_600, 4096, 20, Some(2)),
             (19_600, 8192, 20, None),
-            (19_600, 128, 257, None),
+            (19_600, 128, 257, Some(32)),
+            (128, 128, 5000, Some(8)),
+            (19_600, 8192, 257, None),
         ] {
             assert_eq!(tile(&H200, d, k, load(nq)), expected, "nq {nq} d {d} k {k}");
         }
@@ -234,28 +264,28 @@ mod tests {
     #[test]
     fn pieces_fill_the_device_and_pairs_the_workspace() {
         let even = |nlist: usize, len: usize| vec![len; nlist];
-        let cut = Cut::new(&H200, 32, (19_600, 32, 20), even(512, 512), 256 << 20);
+        let cut = Cut::in_queues(&H200, 32, (19_600, 32, 20), even(512, 512), 256 << 20);
         assert_eq!(
             (cut.rows >= 512, cut.width, cut.queries),
             (true, 640, 19_600)
         );
         // One list of a million rows for 1000 queries: pieces for every multiprocessor.
-        let flat = Cut::new(&H200, 32, (1000, 1, 10), even(1, 1 << 20), 256 << 20);
+        let flat = Cut::in_queues(&H200, 32, (1000, 1, 10), even(1, 1 << 20), 256 << 20);
         let pieces = (1_usize << 20).div_ceil(flat.rows);
         assert!(
             pieces * 32 >= 4 * 132 && flat.width == pieces * 10,
             "{flat:?}"
         );
-        let tight = Cut::new(&H200, 32, (19_600, 32, 20), even(512, 512), 1 << 20);
+        let tight = Cut::in_queues(&H200, 32, (19_600, 32, 20), even(512, 512), 1 << 20);
         assert!(tight.queries * tight.width * 8 <= 1 << 20, "{tight:?}");
         assert!(tight.queries >= 32);
         // Half of all rows in one list: only its probes leave room for more pairs.
         let mut lens = even(511, 256);
         lens.push(511 * 256);
-        let skewed = Cut::new(&H200, 32, (512, 32, 20), lens, 256 << 20);
+        let skewed = Cut::in_queues(&H200, 32, (512, 32, 20), lens, 256 << 20);
         let long = (511_usize * 256).div_ceil(skewed.rows);
         assert_eq!(skewed.width, (31 + long) * 20, "{skewed:?}");
-        let tiny = Cut::new(&H200, 2, (5, 3, 256), vec![0, 4, 1], 8);
+        let tiny = Cut::in_queues(&H200, 2, (5, 3, 256), vec![0, 4, 1], 8);
         assert_eq!((tiny.queries, tiny.width), (1, 5));
     }
 }

@@ -79,6 +79,7 @@ fn task_at(lists: &Array<u32>, task: u32, args: TileArgs, #[comptime] print: Blu
 
 /// The k best of every piece of a list for every query that probes it, or those of them that may be
 /// among the query's k best by what other cubes have found; appended to the query's pairs in `out`.
+/// Where the queues keep none: all that may be among them by what earlier rounds have found.
 ///
 /// `state` has, per query of the launch, the pairs appended so far, then the bits of a key that its
 /// k-th best does not exceed.
@@ -116,6 +117,7 @@ pub(super) fn keep_best_by_list<F: Float, N: Size>(
             state,
             &names,
             &mut queues,
+            out,
             task,
             args,
             print,
@@ -185,6 +187,7 @@ fn compare<F: Float, N: Size>(
     state: &Array<Atomic<u32>>,
     names: &SharedMemory<u32>,
     queues: &mut Queues,
+    out: &mut Array<u32>,
     task: Task,
     args: TileArgs,
     #[comptime] print: Blueprint,
@@ -193,7 +196,10 @@ fn compare<F: Float, N: Size>(
     let group = UNIT_POS / comptime!(print.compare.lanes);
     let mut step = task.from;
     while step < task.to {
-        share(state, names, queues, args, false, print);
+        // Without queues limits change between two launches only.
+        if comptime!(print.queues.kept > 0) {
+            share(state, names, queues, args, false, print);
+        }
         let mut starts = Array::<usize>::new(print.block.rows);
         let mut ords = Array::<u32>::new(print.block.rows);
         #[unroll]
@@ -209,7 +215,9 @@ fn compare<F: Float, N: Size>(
         while q < task.active {
             let first = q as usize;
             let mut bits = keys::<F, N>(kept, rows, &starts, &ords, first, args.zero, print);
-            offer(state, names, queues, &mut bits, &ords, first, args, print);
+            offer(
+                state, names, queues, out, &mut bits, &ords, first, args, print,
+            );
             q += comptime!(print.block.queries as u32);
         }
         step += comptime!(print.block.rows as u32) * groups;
@@ -251,6 +259,7 @@ fn offer(
     state: &Array<Atomic<u32>>,
     names: &SharedMemory<u32>,
     queues: &mut Queues,
+    out: &mut Array<u32>,
     bits: &mut Array<u32>,
     ords: &Array<u32>,
     first: usize,
@@ -275,8 +284,12 @@ fn offer(
         }
         go = queues.any(refused, print.queues);
         if go {
-            queues.sort(args.k, false, print.queues);
-            share(state, names, queues, args, true, print);
+            if comptime!(print.queues.kept > 0) {
+                queues.sort(args.k, false, print.queues);
+                share(state, names, queues, args, true, print);
+            } else {
+                append(state, names, queues, out, args, print);
+            }
         }
     }
 }
@@ -320,13 +333,15 @@ fn append(
 ) {
     let q = UNIT_POS as usize;
     let tile = comptime!(print.queues.queues);
-    let mut over = false.runtime();
-    if q < tile {
-        over = queues.is_over(q, args.k, print.queues);
-    }
-    if queues.any(over, print.queues) {
-        queues.sort(args.k, true, print.queues);
-        share(state, names, queues, args, true, print);
+    if comptime!(print.queues.kept > 0) {
+        let mut over = false.runtime();
+        if q < tile {
+            over = queues.is_over(q, args.k, print.queues);
+        }
+        if queues.any(over, print.queues) {
+            queues.sort(args.k, true, print.queues);
+            share(state, names, queues, args, true, print);
+        }
     }
     if q < tile {
         let query = names[q];
@@ -336,6 +351,9 @@ fn append(
             let used = state[query as usize].fetch_add(pairs);
             queues.goes(q, used);
         }
+    }
+    if comptime!(print.queues.kept == 0) {
+        queues.taken(print.queues);
     }
     sync_cube();
     let mut i = UNIT_POS as usize;
@@ -351,6 +369,10 @@ fn append(
             }
         }
         i += print.queues.units;
+    }
+    if comptime!(print.queues.kept == 0) {
+        // The buffers are filled again.
+        sync_cube();
     }
 }
 

@@ -11,9 +11,15 @@
 //! so a task appends only what may be among the query's k best to the query's pairs; the selection
 //! reads as many as there are. Which pairs those are depends on the order of the cubes, the k best of
 //! them do not.
+//!
+//! Above k = 256 shared memory holds no queues, only short buffers, which are emptied into the query's
+//! pairs as they fill. Lists are read in rounds ([`rounds`]): a query has room for its k best so far
+//! and every row of a round. Between two rounds its pairs are cut to the k best
+//! ([`crate::select_k::trim_on`]), whose last key the next round starts from.
 
 mod blueprint;
 mod cube;
+mod rounds;
 mod tasks;
 
 pub(super) use blueprint::{Blueprint, Cut, Load};
@@ -22,9 +28,9 @@ use super::{DeviceProblem, Reads, device::output_of};
 use crate::{
     KernelError,
     device::{VECTOR, array},
-    group_tasks::group_on,
+    group_tasks::{Grouped, group_on},
     rows::device::Element,
-    select_k::{SelectedOnDevice, Source},
+    select_k::{SelectedOnDevice, Source, trim_on},
 };
 use cube::{TileArgsLaunch, keep_best_by_list};
 use cubecl::{prelude::*, server::Handle};
@@ -62,9 +68,8 @@ pub(super) fn scan<R: Runtime>(
         Reads::Lists(_, nprobe) => nprobe,
         _ => 1,
     };
-    let cut = Cut::new(
+    let cut = print.cut(
         &problem.facts(),
-        print.queues.queues,
         (nq, nprobe, k),
         (0..lists.nlist()).map(|l| lists.list_len(l)).collect(),
         problem.workspace,
@@ -83,16 +88,24 @@ pub(super) fn scan<R: Runtime>(
         let words = (2 * count).saturating_mul(cut.width);
         let pairs = gpu.empty("candidates of a search", words)?;
         let state = part.begin()?;
-        let (table, grouped) = part.tasks(reads)?;
-        let buffers = [&table, &grouped, &state, &pairs];
-        match lists.element() {
-            Element::F32 => part.launch::<f32>(buffers)?,
-            Element::F16 => part.launch::<f16>(buffers)?,
-            Element::Bf16 => part.launch::<bf16>(buffers)?,
+        let grouped = part.group(reads)?;
+        let table = gpu.empty("tasks of a search", 4 * lists.nlist() + 2)?;
+        let shape = (count, cut.width);
+        for round in 0..cut.rounds.count {
+            if round > 0 {
+                trim_on(gpu, (&pairs, &state), shape, k)?;
+            }
+            part.lay_out(&grouped, &table, round);
+            let buffers = [&table, &grouped.pairs, &state, &pairs];
+            match lists.element() {
+                Element::F32 => part.launch::<f32>(buffers)?,
+                Element::F16 => part.launch::<f16>(buffers)?,
+                Element::Bf16 => part.launch::<bf16>(buffers)?,
+            }
         }
         let source = Source::Counted(pairs, state);
         let output = output_of(problem.metric);
-        let (shape, to) = ((count, cut.width), (first, k));
+        let to = (first, k);
         answer.fill(gpu, &source, shape, to, output, &lists.labels())?;
     }
     Ok(())
@@ -135,20 +148,35 @@ impl<R: Runtime> Part<'_, R> {
         Ok(state)
     }
 
-    /// The table of tasks, and the pairs in list order (any buffer where all read one list).
-    fn tasks(&self, reads: Reads<'_>) -> Result<(Handle, Handle), KernelError> {
+    /// The pairs in list order (any buffer where all read one list).
+    fn group(&self, reads: Reads<'_>) -> Result<Grouped, KernelError> {
         let lists = self.problem.lists;
-        let (gpu, nlist) = (lists.gpu(), lists.nlist());
-        let table = gpu.empty("tasks of a search", 4 * nlist + 2)?;
-        let (offsets, pairs, len) = match reads {
+        match reads {
             Reads::Lists(named, nprobe) => {
                 let part = (self.first * nprobe, self.count * nprobe);
-                let grouped = group_on(gpu, named, part, nlist)?;
-                (grouped.offsets, grouped.pairs, nlist + 1)
+                group_on(lists.gpu(), named, part, lists.nlist())
             }
-            _ => (self.queries.clone(), self.queries.clone(), 1),
-        };
-        let cut = PiecesLaunch::new(nlist as u32, self.count as u32, self.cut.rows as u32);
+            _ => Ok(Grouped {
+                offsets: self.queries.clone(),
+                pairs: self.queries.clone(),
+            }),
+        }
+    }
+
+    /// Writes the tasks of a round into the table.
+    fn lay_out(&self, grouped: &Grouped, table: &Handle, round: usize) {
+        let lists = self.problem.lists;
+        let (gpu, nlist) = (lists.gpu(), lists.nlist());
+        let len = if self.print.grouped { nlist + 1 } else { 1 };
+        let rounds = self.cut.rounds;
+        let cut = PiecesLaunch::new(
+            nlist as u32,
+            self.count as u32,
+            self.cut.rows as u32,
+            round as u32,
+            rounds.count as u32,
+            rounds.least as u32,
+        );
         let units = gpu.facts().units.min(256);
         // SAFETY: lists are numbered below nlist.
         unsafe {
@@ -157,15 +185,14 @@ impl<R: Runtime> Part<'_, R> {
                 gpu.grid(1),
                 CubeDim::new_1d(units),
                 lists.placed(),
-                array(&offsets, len),
-                array(&table, 4 * nlist + 2),
+                array(&grouped.offsets, len),
+                array(table, 4 * nlist + 2),
                 cut,
                 self.print.queues.queues,
                 self.print.grouped,
                 units as usize,
             );
         }
-        Ok((table, pairs))
     }
 
     /// The scan: table of tasks, pairs in list order, state of the queries, pairs found.

@@ -1,6 +1,9 @@
 //! What a scan by list starts from: the state of its queries, and its tasks.
 
-use crate::device::{distance::Compare, queue::is_special, scan::running_sums};
+use crate::{
+    device::{distance::Compare, queue::is_special, scan::running_sums},
+    list_scan::cube::slice_start,
+};
 use cubecl::prelude::*;
 
 /// No pair yet and no limit; a limit below every key for a query with NaN or infinity. `state` is
@@ -40,10 +43,35 @@ pub(super) struct Pieces {
     pub count: u32,
     /// Rows of a piece at most.
     pub rows: u32,
+    /// Which round this is, and [`super::rounds::Rounds`].
+    pub round: u32,
+    pub rounds: u32,
+    pub least: u32,
 }
 
-/// Four words per list: its first task, its first (query, list) pair, where it starts, its length; then
-/// the number of tasks and of pairs. A task is a piece of a list for a tile of its queries. One cube.
+/// The slots of a list that are read in one round, from and to.
+#[derive(CubeType, Clone, Copy)]
+struct Part {
+    from: u32,
+    to: u32,
+}
+
+/// What a round reads of list `list`, which has `len` rows: see [`super::rounds::Rounds`].
+#[cube]
+fn part_of(list: u32, len: u32, cut: Pieces) -> Part {
+    // Rounded up without leaving 32 bits.
+    let slices = len / cut.least + min(len % cut.least, 1u32);
+    let slices = max(1u32, min(slices, cut.rounds));
+    let turn = cut.round * slices + list % cut.rounds;
+    Part {
+        from: slice_start(len, turn / cut.rounds, slices),
+        to: slice_start(len, (turn + slices) / cut.rounds, slices),
+    }
+}
+
+/// Four words per list: its first task, its first (query, list) pair, where the part of it that the
+/// round reads starts, and how long that is; then the number of tasks and of pairs. A task is a piece of
+/// that part for a tile of the list's queries. One cube.
 #[cube(launch_unchecked)]
 pub(super) fn lay_out(
     placed: &Array<u32>,
@@ -72,10 +100,11 @@ pub(super) fn lay_out(
                 first = offsets[i];
                 count = offsets[i + 1] - first;
             }
-            let len = placed[i * 2 + 1];
+            let part = part_of(i as u32, placed[i * 2 + 1], cut);
+            let len = part.to - part.from;
             own = count.div_ceil(comptime!(tile as u32)) * len.div_ceil(cut.rows);
             lists[i * 4 + 1] = first;
-            lists[i * 4 + 2] = placed[i * 2];
+            lists[i * 4 + 2] = placed[i * 2] + part.from;
             lists[i * 4 + 3] = len;
         }
         sums[unit] = own;

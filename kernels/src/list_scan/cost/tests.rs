@@ -124,6 +124,31 @@ fn a_row_is_read_once_a_tile() {
     assert_eq!(names, expected);
 }
 
+/// Above k = 256 lists are read in rounds: a row is still read once a tile, and queries leave fewer
+/// pairs than they have candidates.
+#[test]
+fn many_results_are_found_in_rounds() {
+    let lens = vec![512; 512];
+    let asked = |k, order| ScanSize {
+        k,
+        ..size(&lens, 19_600, 32, order)
+    };
+    let few = of("keep_best_by_list", &asked(20, Order::ListMajor));
+    for k in [257, 1000, 5000] {
+        let by_list = scan_cost(&H200, &asked(k, Order::ListMajor));
+        let found = |kernel| *by_list.iter().find(|cost| cost.kernel == kernel).unwrap();
+        let (scan, trim) = (found("keep_best_by_list"), found("trim_pairs"));
+        let parts = found("begin").launches;
+        assert_eq!(scan.launches % parts, 0);
+        assert_eq!(scan.launches, trim.launches + parts);
+        assert_eq!(scan.launches, found("lay_out").launches);
+        near(scan.useful, few.useful, 1e-9);
+        let by_query = of("write_keys", &asked(k, Order::QueryMajor));
+        assert!(scan.bytes < 0.2 * by_query.bytes, "{scan:?} {by_query:?}");
+        assert!(scan.flops < 1.1 * scan.useful, "{scan:?}");
+    }
+}
+
 /// 10 million rows of 128 components, 10,000 queries, k = 10.
 #[test]
 fn floors_of_ten_million_rows() {
@@ -179,7 +204,11 @@ fn costs_follow_the_grain() {
         ..asked
     };
     assert_eq!(of("nearest", &one).launches, 1);
-    let many = ScanSize { k: 300, ..asked };
+    let many = ScanSize {
+        order: Order::QueryMajor,
+        k: 300,
+        ..asked
+    };
     assert_eq!(
         of("by_radix", &many).launches,
         of("write_keys", &many).launches

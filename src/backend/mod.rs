@@ -278,16 +278,16 @@ impl<B: IvfBackend> Probing<B> {
         let rows = scan.ids.len(0);
         Self {
             reads: Reads::All,
-            order: order_of_all::<B>(&device, (scan.nq(), scan.k), (rows, scan.d), &tuning),
+            order: order_of_all::<B>(&device, scan.nq(), (rows, scan.d), &tuning),
             tuning,
         }
     }
 }
 
-/// In which order one list of `n` rows of `d` components is read, whole, for `nq` queries and `k`.
+/// In which order one list of `n` rows of `d` components is read, whole, for `nq` queries.
 pub(crate) fn order_of_all<B: IvfBackend>(
     device: &B::Device,
-    (nq, k): (usize, usize),
+    nq: usize,
     (n, d): (usize, usize),
     tuning: &Tuning,
 ) -> Order {

@@ -54,7 +54,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 found: probed.len(),
             });
         }
-        let (mode, plan) = self.plan(nq, k, &params);
+        let (mode, plan) = self.plan(nq, &params);
         let Compare::Scan(metric) = self.metric.compare() else {
             return Ok(Vec::new());
         };
@@ -63,7 +63,6 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         }
         // The coarse step goes by the device's thresholds, whatever is set for the index.
         let device = backend::tuning::<B::Inner>(&self.device);
-        let asked = (nq, params.nprobe);
         let coarse = ScanSize {
             metric,
             nq,
@@ -71,7 +70,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             nprobe: None,
             probed: None,
             workspace: params.workspace,
-            order: order_of_all::<B::Inner>(&self.device, asked, (nlist, self.d), &device),
+            order: order_of_all::<B::Inner>(&self.device, nq, (nlist, self.d), &device),
             tuning: &device,
         };
         let scan = ScanSize {
@@ -120,7 +119,7 @@ impl<B: IvfBackend> IndexFlat<B> {
             nprobe: None,
             probed: None,
             workspace: self.workspace,
-            order: order_of_all::<B::Inner>(&self.device, (nq, k), rows, &tuning),
+            order: order_of_all::<B::Inner>(&self.device, nq, rows, &tuning),
             tuning: &tuning,
         };
         Ok(B::Inner::scan_cost(self.lists.store(), &size))

@@ -146,7 +146,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         validate::k(nq, k)?;
         let nlist = self.trained()?.lists.nlist();
         let params = params.resolve(&self.settings, nlist, self.metric)?;
-        Ok(self.plan(nq, k, &params).1)
+        Ok(self.plan(nq, &params).1)
     }
 
     pub(super) fn check(
@@ -165,7 +165,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         Ok((params, validate::prepared(self.metric, queries)?))
     }
 
-    pub(super) fn plan(&self, nq: usize, k: usize, params: &ResolvedParams) -> (Mode, SearchPlan) {
+    pub(super) fn plan(&self, nq: usize, params: &ResolvedParams) -> (Mode, SearchPlan) {
         let caps = B::capabilities(&self.device);
         let problem = IvfProblem {
             nq,
@@ -238,7 +238,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let before = Counters::now();
         let lists = &self.trained()?.lists;
         let (nq, nprobe) = (queries.dims()[0], probes.lists.dims()[1]);
-        let (mode, plan) = self.plan(nq, k, params);
+        let (mode, plan) = self.plan(nq, params);
         span!(
             "scan",
             nq = nq,

@@ -6,11 +6,12 @@ use crate::{
     error::{Error, Result},
     index::Index,
 };
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 
 /// The class most of an embedding's `k` nearest rows have, `[n]`; among equally frequent ones that
 /// of the nearest row; -1 without a neighbour. `row_classes`, `[rows]`, holds the class of id `r` at
-/// place `r`; rows without a place there do not count. Nothing is read back.
+/// place `r`; rows without a place there do not count. Nothing is read back. Every two neighbours of an
+/// embedding are compared, n·k² pairs, some millions at a time.
 ///
 /// # Errors
 /// Those of a search; no row class; another number of ids than embeddings; tensors on different devices.
@@ -29,19 +30,42 @@ pub fn knn_classify<B: IvfBackend>(
             (&batch.embeddings.device(), classes.dtype()),
         ));
     }
+    // There are no more neighbours than rows.
+    let k = k.min(index.ntotal().max(1));
+    let classes = classes.slice([0..n, 0..k]);
     let voters = classes.clone().not_equal_elem(-1);
-    let same = classes
-        .clone()
-        .reshape([n, k, 1])
-        .expand([n, k, k])
-        .equal(classes.clone().reshape([n, 1, k]).expand([n, k, k]));
-    let votes = same.int().sum_dim(2).reshape([n, k]);
+    let votes = votes(&classes);
     // More votes first, then the nearer row: one number orders both.
     let places = Tensor::<B::Inner, 1, Int>::arange(0..k as i64, &classes.device());
     let places = places.cast(votes.dtype()).reshape([1, k]).expand([n, k]);
     let rank = (votes * k as i64 - places).mask_fill(voters.bool_not(), -1);
     let winner = rank.argmax(1);
     Ok(B::lift_int(classes.gather(1, winner).reshape([n])))
+}
+
+/// Pairs of classes compared at once.
+const PAIRS: usize = 1 << 22;
+
+/// How many of a row's classes, `[n, k]`, are the same as each of them.
+fn votes<B: Backend>(classes: &Tensor<B, 2, Int>) -> Tensor<B, 2, Int> {
+    let [n, k] = classes.dims();
+    let columns = (PAIRS / k).clamp(1, k);
+    let rows = (PAIRS / (k * columns)).max(1);
+    let block = |first: usize| {
+        let rows = first..(first + rows).min(n);
+        let voted = classes.clone().slice([rows.clone(), 0..k]);
+        let (n, mut votes) = (rows.len(), voted.zeros_like());
+        for first in (0..k).step_by(columns) {
+            let columns = first..(first + columns).min(k);
+            let shape = [n, k, columns.len()];
+            let voters = voted.clone().slice([0..n, columns.clone()]);
+            let voters = voters.reshape([n, 1, columns.len()]).expand(shape);
+            let same = voted.clone().reshape([n, k, 1]).expand(shape).equal(voters);
+            votes = votes + same.int().cast(voted.dtype()).sum_dim(2).reshape([n, k]);
+        }
+        votes
+    };
+    Tensor::cat((0..n).step_by(rows).map(block).collect(), 0)
 }
 
 /// The share of embeddings whose class [`knn_classify`] names; 1 for no embedding. Reads one
@@ -141,4 +165,26 @@ fn neighbours<B: IvfBackend>(
     }
     let other = found.ids.clone().not_equal(own.expand(found.ids.dims()));
     first_kept(found.classes, found.known.bool_and(other), k)
+}
+
+#[cfg(all(test, feature = "ndarray"))]
+mod tests {
+    use super::*;
+    use burn::backend::NdArray;
+
+    #[test]
+    fn votes_are_counted_in_blocks() {
+        // One block; several rows a block; one row in several pieces.
+        for (n, k) in [(1, 1), (5, 7), (60, 400), (3, 3000)] {
+            let classes: Vec<i64> = (0..n * k).map(|i| (i * i % 31) as i64 - 1).collect();
+            let data = TensorData::new(classes.clone(), [n, k]);
+            let found = votes::<NdArray>(&Tensor::from_data(data, &Default::default()));
+            let expected = classes.chunks(k).flat_map(|row| {
+                row.iter()
+                    .map(|class| row.iter().filter(|other| *other == class).count() as i64)
+            });
+            let found: Vec<i64> = found.into_data().iter::<i64>().collect();
+            assert_eq!(found, expected.collect::<Vec<_>>(), "{n} x {k}");
+        }
+    }
 }

@@ -309,8 +309,12 @@ fn sizes_and_shapes_as_the_cpu_finds_them() {
         let best =
             list_scan::scan(&problem, &probes, nprobe, Order::ListMajor, Isa::detect()).unwrap();
         let on = upload(&client, &probes);
-        // A small workspace cuts the queries into several launches.
-        let workspace = if number % 3 == 0 { 1 << 16 } else { 1 << 28 };
+        // A small workspace cuts the queries into several launches, not into hundreds.
+        let workspace = if number % 3 == 0 {
+            (1 << 16).max(nq * k)
+        } else {
+            1 << 28
+        };
         let found = search(
             &world,
             &client,

@@ -170,7 +170,7 @@ fn neighbours<B: IvfBackend>(
 #[cfg(all(test, feature = "ndarray"))]
 mod tests {
     use super::*;
-    use burn::backend::NdArray;
+    use burn::backend::{NdArray, ndarray::NdArrayDevice};
 
     #[test]
     fn votes_are_counted_in_blocks() {
@@ -178,7 +178,8 @@ mod tests {
         for (n, k) in [(1, 1), (5, 7), (60, 400), (3, 3000)] {
             let classes: Vec<i64> = (0..n * k).map(|i| (i * i % 31) as i64 - 1).collect();
             let data = TensorData::new(classes.clone(), [n, k]);
-            let found = votes::<NdArray>(&Tensor::from_data(data, &Default::default()));
+            let device = NdArrayDevice::default();
+            let found = votes::<NdArray>(&Tensor::from_data(data, &device));
             let expected = classes.chunks(k).flat_map(|row| {
                 row.iter()
                     .map(|class| row.iter().filter(|other| *other == class).count() as i64)

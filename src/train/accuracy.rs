@@ -166,26 +166,3 @@ fn neighbours<B: IvfBackend>(
     let other = found.ids.clone().not_equal(own.expand(found.ids.dims()));
     first_kept(found.classes, found.known.bool_and(other), k)
 }
-
-#[cfg(all(test, feature = "ndarray"))]
-mod tests {
-    use super::*;
-    use burn::backend::{NdArray, ndarray::NdArrayDevice};
-
-    #[test]
-    fn votes_are_counted_in_blocks() {
-        // One block; several rows a block; one row in several pieces.
-        for (n, k) in [(1, 1), (5, 7), (60, 400), (3, 3000)] {
-            let classes: Vec<i64> = (0..n * k).map(|i| (i * i % 31) as i64 - 1).collect();
-            let data = TensorData::new(classes.clone(), [n, k]);
-            let device = NdArrayDevice::default();
-            let found = votes::<NdArray>(&Tensor::from_data(data, &device));
-            let expected = classes.chunks(k).flat_map(|row| {
-                row.iter()
-                    .map(|class| row.iter().filter(|other| *other == class).count() as i64)
-            });
-            let found: Vec<i64> = found.into_data().iter::<i64>().collect();
-            assert_eq!(found, expected.collect::<Vec<_>>(), "{n} x {k}");
-        }
-    }
-}

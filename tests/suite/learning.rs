@@ -203,6 +203,21 @@ pub fn accuracy_matches_counting<B: IvfBackend>(device: &B::Device) {
     }
 }
 
+/// More neighbours than can vote at once, and than there are rows.
+pub fn thousands_of_neighbours_vote<B: IvfBackend>(device: &B::Device) {
+    let (base, queries) = (normal(2500, 3, 33), normal(2, 3, 34));
+    let index = flat::<B>(device, Metric::L2, &base);
+    let row_classes: Vec<i64> = (0..2500).map(|r| r * r % 31 % 7).collect();
+    let asked = batch::<B>(&queries, &[0, 0], device);
+    let found = knn_classify(&index, ints::<B>(&row_classes, device), &asked, 3000).unwrap();
+    // Every row votes, so all embeddings get the class that most rows have.
+    let votes = |class: i64| row_classes.iter().filter(|&&c| c == class).count();
+    let most = (0..7).max_by_key(|&class| votes(class)).unwrap();
+    let equal = (0..7).filter(|&class| votes(class) == votes(most)).count();
+    assert_eq!(equal, 1, "no draw");
+    assert_eq!(whole(found), [most, most]);
+}
+
 /// Batch by batch is as all at once; progress counts, and may end it.
 pub fn filling_from_batches<B: IvfBackend>(device: &B::Device) {
     let base = normal(250, 5, 41);

@@ -127,7 +127,7 @@ macro_rules! mount {
             );
             cases!(learning:
                 mined_negatives_are_the_nearest_wrong_ones, mining_at_the_edges,
-                accuracy_matches_counting, filling_from_batches, refreshing, neighbours_of_nothing,
+                accuracy_matches_counting, thousands_of_neighbours_vote, filling_from_batches, refreshing, neighbours_of_nothing,
             );
             #[cfg(feature = "autodiff")]
             cases!(differentiable: gradients_match_finite_differences);

@@ -1,5 +1,10 @@
 //! Files of vectors: what is read, what is written, what is refused and how.
-#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a test fails by panicking and says what it skips"
+)]
 
 use burn_ivf::{
     Error,

@@ -93,7 +93,13 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// [`Error::IllegalValue`] for d above 2²⁰; a device that cannot be read.
     pub fn write_faiss(&self, path: impl AsRef<Path>) -> Result<()> {
         to_file(path.as_ref(), |sink| {
-            write_flat(sink, self.d, self.metric, &self.lists)
+            write_flat(
+                sink,
+                self.d,
+                self.metric,
+                &self.lists,
+                B::capabilities(&self.device).host,
+            )
         })
     }
 
@@ -103,7 +109,13 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// As [`write_faiss`](Self::write_faiss).
     pub fn write_faiss_to(&self, writer: impl Write) -> Result<()> {
         let sink = &mut Sink::new(writer, "the stream");
-        write_flat(sink, self.d, self.metric, &self.lists)?;
+        write_flat(
+            sink,
+            self.d,
+            self.metric,
+            &self.lists,
+            B::capabilities(&self.device).host,
+        )?;
         sink.flush()
     }
 }
@@ -231,6 +243,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             metric: self.metric,
             nlist,
             nprobe: self.nprobe(),
+            host: B::capabilities(&self.device).host,
             trained: self
                 .trained
                 .as_ref()

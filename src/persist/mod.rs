@@ -13,6 +13,7 @@ mod format;
 mod mapped;
 mod pump;
 pub mod readers;
+mod runs;
 pub(crate) mod sink;
 pub(crate) mod source;
 

@@ -18,6 +18,7 @@ mod lists;
 mod pairs;
 mod restricted;
 mod rounds;
+mod runtime;
 mod scans;
 mod selection;
 mod support;

@@ -21,7 +21,6 @@ use burn_ivf_kernels::{
 /// Vectors in lists, on the host and on the device.
 struct World {
     d: usize,
-    shape: Shape,
     rows: Vec<Rows>,
     ids: Vec<Vec<i64>>,
     device: DeviceLists<Device>,
@@ -110,7 +109,6 @@ impl World {
         }
         Self {
             d,
-            shape,
             rows,
             ids,
             device,
@@ -186,12 +184,13 @@ fn compare(
             f64::from(value - wanted).abs() <= 2e-6 * scale,
             "{what}, place {i}: {value} for {wanted}"
         );
-        if label != expected {
-            assert_ne!(
-                world.shape,
-                Shape::Duplicates,
+        if i % k > 0 && value.to_bits() == found.0[i - 1].to_bits() {
+            assert!(
+                found.1[i - 1] <= label,
                 "{what}, place {i}: ties come by id"
             );
+        }
+        if label != expected {
             let own = world.distances(metric, query, label);
             assert!(
                 own.iter()
@@ -254,6 +253,8 @@ fn search(
     (values, labels)
 }
 
+/// A pairwise covering of sizes. With 70,000 queries, for each of which a software GPU takes up to 3 ms, only
+/// one small case of it unless `BURN_IVF_COVER=all`.
 #[test]
 fn sizes_and_shapes_as_the_cpu_finds_them() {
     const D: [usize; 9] = [1, 3, 7, 32, 100, 128, 384, 768, 1000];
@@ -267,7 +268,18 @@ fn sizes_and_shapes_as_the_cpu_finds_them() {
         nq * k <= 1 << 24 && nq * d <= 1 << 20
     };
     let sizes = [D.len(), K.len(), NQ.len(), SHAPES.len(), guises.len(), 2, 2];
-    let cases = cover::pairs(&sizes, fits, 4);
+    let mut cases = cover::pairs(&sizes, fits, 4);
+    assert!(cases.len() >= 72, "{} cases", cases.len());
+    if std::env::var_os("BURN_IVF_COVER").is_none_or(|all| all != "all") {
+        let mut large = 0;
+        cases.retain(|case| {
+            let (k, nq) = (K[case[1]], NQ[case[2]]);
+            let small = nq * k <= 1 << 20;
+            large += usize::from(small && nq == 70_000);
+            nq < 70_000 || (small && large <= 1)
+        });
+        assert!(large > 0);
+    }
     let mut rng = Rng(21);
     for (number, case) in cases.iter().enumerate() {
         let (d, k, nq) = (D[case[0]], K[case[1]], NQ[case[2]]);
@@ -328,7 +340,6 @@ fn sizes_and_shapes_as_the_cpu_finds_them() {
         );
         compare(&world, metric, &queries, k, &found, &best, &what);
     }
-    assert!(cases.len() >= 72, "{} cases", cases.len());
 }
 
 #[test]

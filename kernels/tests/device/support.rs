@@ -1,23 +1,9 @@
-//! The device, random numbers, reading buffers back.
+//! Guises of the device, random numbers, reading buffers back.
 
 use burn_ivf_kernels::device::{Facts, Gpu};
-use cubecl::{Runtime, client::ComputeClient, server::Handle};
+use cubecl::server::Handle;
 
-#[cfg(feature = "wgpu")]
-pub type Device = cubecl::wgpu::WgpuRuntime;
-#[cfg(not(feature = "wgpu"))]
-pub type Device = cubecl::cuda::CudaRuntime;
-
-pub type Client = ComputeClient<Device>;
-
-/// The device; fails when it is not what `BURN_IVF_EXPECT_DEVICE` names (e.g. `wgpu<spirv>`).
-pub fn client() -> Client {
-    let client = Device::client(&Default::default());
-    if let Ok(expected) = std::env::var("BURN_IVF_EXPECT_DEVICE") {
-        assert_eq!(Device::name(&client), expected);
-    }
-    client
-}
+pub use super::runtime::{Client, Device, client};
 
 /// The device as it is, and as other devices are: planes or none, little shared memory.
 pub fn guises(client: &Client) -> Vec<Gpu<Device>> {

@@ -1,6 +1,9 @@
 //! Calls of every operation, so that each of its kernels is launched in each of its shapes.
 
-use super::recorder::{Architecture, Recorder, Target};
+use super::{
+    recorder::Recorder,
+    target::{Architecture, Target},
+};
 use burn_ivf_kernels::{
     Metric,
     device::{Facts, Gpu, Grain, Probe},

@@ -12,15 +12,21 @@
 
 mod cases;
 mod recorder;
+#[allow(
+    dead_code,
+    reason = "how arguments are passed is for those who run them"
+)]
+mod target;
 mod targets;
 
 use cubecl::{cuda::CudaRuntime, hip::HipRuntime};
-use recorder::{Architecture, Kernel, Target};
+use recorder::Kernel;
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
 };
+use target::{Architecture, Target};
 
 #[test]
 fn every_kernel_has_a_cuda_source() {

@@ -5,6 +5,7 @@
 //! real runtime would compile for the same call on the same device: same choices from the
 //! device's facts, same compiler options, same mode.
 
+use super::target::{Architecture, Target, compile, function};
 use cubecl::{
     CubeTask, MemoryAllocationMode, MemoryUsage, Runtime,
     backtrace::BackTrace,
@@ -12,7 +13,7 @@ use cubecl::{
     client::ComputeClient,
     device::{Device, DeviceId, DeviceService, ServerUtilitiesHandle},
     future::DynFut,
-    ir::{DeviceProperties, TargetProperties},
+    ir::TargetProperties,
     prelude::{CubeCount, ExecutionMode, KernelId},
     profile::ProfileDuration,
     server::{
@@ -24,7 +25,6 @@ use cubecl::{
 };
 use cubecl_runtime::{
     allocator::PitchedMemoryLayoutPolicy,
-    compiler::Compiler,
     logging::ServerLogger,
     memory_management::ManagedMemoryHandle,
     storage::{ComputeStorage, ManagedResource},
@@ -34,40 +34,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// A kernel, compiled but for being printed.
-pub type Representation<T> = <<T as Runtime>::Compiler as Compiler>::Representation;
-/// How a target's compiler is set up.
-pub type Options<T> = <<T as Runtime>::Compiler as Compiler>::CompilationOptions;
 type Storage<T> = <<T as Runtime>::Server as ComputeServer>::Storage;
-
-/// A real runtime, and the devices it is asked to compile for.
-pub trait Target: Runtime<Compiler: Default> {
-    /// How files of source end.
-    const EXTENSION: &'static str;
-
-    /// Compiler options for a device, as the runtime chooses them.
-    fn options(device: Architecture) -> Options<Self>;
-
-    /// The facts of a device, as the runtime reports them.
-    fn properties(device: Architecture) -> DeviceProperties;
-
-    /// Bytes of shared memory of a cube.
-    fn shared_memory(kernel: &Representation<Self>) -> usize;
-}
-
-/// A device that is not there: its architecture's number.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Architecture(pub u16);
-
-impl Device for Architecture {
-    fn from_id(id: DeviceId) -> Self {
-        Self(id.index_id)
-    }
-
-    fn to_id(&self) -> DeviceId {
-        DeviceId::new(0, self.0)
-    }
-}
 
 /// A kernel as it was launched.
 #[derive(Debug)]
@@ -82,10 +49,6 @@ pub struct Kernel {
     pub shared_memory: usize,
     pub source: String,
 }
-
-/// One compilation at a time: CubeCL 0.10.0 numbers temporaries by a counter of the process, which
-/// every compilation resets, so that two at once can declare one name twice.
-static COMPILER: Mutex<()> = Mutex::new(());
 
 /// What was launched so far.
 #[derive(Debug, Default)]
@@ -181,21 +144,8 @@ impl<T: Target> Server<T> {
         if !tape.seen.insert(id.clone()) {
             return Ok(());
         }
-        let alone = COMPILER.lock().unwrap();
-        let kernel = task
-            .compile(
-                &mut T::Compiler::default(),
-                &T::options(self.device),
-                mode,
-                task.address_type(),
-            )
-            .map_err(|error| format!("{error:?}"))?;
-        drop(alone);
-        let shared_memory = kernel.repr.as_ref().map_or(0, T::shared_memory);
         let most = self.utilities.properties.hardware.max_shared_memory_size;
-        if shared_memory > most {
-            return Err(format!("{shared_memory} bytes of shared memory of {most}"));
-        }
+        let (kernel, shared_memory) = compile::<T>(task, self.device, mode, most)?;
         tape.kernels.push(Kernel {
             path: function(task.name()),
             case: tape.case.clone(),
@@ -206,12 +156,6 @@ impl<T: Target> Server<T> {
         });
         Ok(())
     }
-}
-
-/// `a::b` of `a::b::B<..>`, the type made for the kernel `a::b`.
-fn function(kernel: &str) -> String {
-    let path = kernel.split('<').next().unwrap_or(kernel);
-    path.rsplit_once("::").map_or(path, |(path, _)| path).into()
 }
 
 fn nothing_there() -> ServerError {

@@ -1,6 +1,6 @@
 //! The devices that are not there, as CubeCL's runtimes would report them.
 
-use super::recorder::{Architecture, Options, Representation, Target};
+use super::target::{Architecture, Options, Representation, Target};
 use cubecl::{
     cuda::CudaRuntime,
     features::{Plane, TypeUsage},
@@ -24,6 +24,8 @@ pub const HIP: [(&str, Architecture); 2] = [
 
 impl Target for CudaRuntime {
     const EXTENSION: &'static str = "cu";
+    // With `grid_constants`.
+    const INFO_BY_VALUE: bool = true;
 
     fn options(device: Architecture) -> Options<Self> {
         let mut options = Options::<Self>::default();
@@ -54,6 +56,7 @@ impl Target for CudaRuntime {
 
 impl Target for HipRuntime {
     const EXTENSION: &'static str = "hip";
+    const INFO_BY_VALUE: bool = false;
 
     fn options(device: Architecture) -> Options<Self> {
         let mut options = Options::<Self>::default();

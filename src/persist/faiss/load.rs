@@ -1,24 +1,17 @@
-//! How rows of a file get into inverted lists: in pieces of about [`PIECE_BYTES`].
+//! How rows of a file get into inverted lists.
 //!
-//! faiss writes all vectors of a list before its ids. Lists are put together until they make a
-//! piece; of a larger list the ids are read first, where the source can look ahead, and then its
-//! vectors piece by piece. A stream has to hold such a list whole.
+//! faiss writes all vectors of a list before its ids. Of a file that goes into host memory all ids are
+//! read first, then all vectors at once ([`whole`]); otherwise rows come [piece by piece](super::pieces).
 
 use crate::{
-    backend::{IvfBackend, Run, label_dtype},
+    backend::{Filling, IvfBackend, label_dtype},
     error::{Error, Result},
     lists::InvertedLists,
+    params::Storage,
     persist::{element::Element, source::Source},
 };
 use burn::tensor::DType;
-use rayon::prelude::*;
-use std::io::Read;
-
-/// Vectors handed over at once.
-const PIECE_BYTES: usize = 4 << 20;
-
-/// Values that one thread looks at.
-const FINITE_STEP: usize = 1 << 16;
+use std::{io::Read, sync::Arc};
 
 /// Where the ids of rows are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,212 +24,190 @@ pub(super) enum Ids {
     AfterCount,
 }
 
-/// Inverted lists in the making.
-#[derive(Debug)]
-pub(super) struct Load<E: IvfBackend> {
-    d: usize,
-    code: Element,
-    device: E::Device,
-    lists: InvertedLists<E>,
-    /// Rows of a piece.
-    piece: usize,
-    /// Rows every list will have, if the file has been seen to hold them.
-    sizes: Option<Vec<usize>>,
-    /// What waits to be appended.
-    rows: Vec<f32>,
-    ids: Vec<i64>,
-    runs: Vec<Run>,
-    raw: Vec<u16>,
-    /// Rows appended.
-    done: usize,
+/// What the file has said of the rows that follow.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content<'a> {
+    /// Components of a vector.
+    pub d: usize,
+    /// Their type.
+    pub code: Element,
+    /// Lists in all.
+    pub nlist: usize,
+    /// Those that have rows, by rising number, and how many.
+    pub sizes: &'a [(usize, usize)],
+    pub ids: Ids,
+    /// The centroids, f32 `[nlist, d]`, to which vectors are to be added.
+    pub residual_of: Option<&'a [f32]>,
 }
 
-impl<E: IvfBackend> Load<E> {
-    /// Lists that will take `sizes[l]` rows of `d` components each, which are stored in 16 bits where
-    /// the file has them so, not as residuals, and the device can.
-    pub fn new<R: Read>(
-        source: &Source<R>,
-        d: usize,
-        code: Element,
-        sizes: &[usize],
-        residual: bool,
-        device: &E::Device,
-    ) -> Result<Self> {
-        let limit = u32::MAX as usize - 1;
-        let rows = sizes.iter().fold(0, |sum: usize, &n| sum.saturating_add(n));
-        if rows > limit {
-            return Err(Error::TooLarge { rows, limit });
-        }
-        // A sum with a centroid needs all 32 bits again.
-        let stored = if residual { Element::F32 } else { code };
-        let storage = E::capabilities(device).storage(stored.storage());
-        Ok(Self {
-            d,
-            code,
-            device: device.clone(),
-            // On a GPU appending looks at every list, so a piece is no less than their number.
-            piece: (PIECE_BYTES / (4 * d)).max(sizes.len()),
-            lists: InvertedLists::new(d, sizes.len(), storage, device),
-            // The caller has compared sizes with the bytes that are left, if that is known.
-            sizes: source.left().is_some().then(|| sizes.to_vec()),
-            rows: Vec::new(),
-            ids: Vec::new(),
-            runs: Vec::new(),
-            raw: Vec::new(),
-            done: 0,
-        })
+impl<'a> Content<'a> {
+    pub fn centroid(&self, l: usize) -> Option<&'a [f32]> {
+        self.residual_of.map(|all| &all[l * self.d..][..self.d])
     }
 
-    /// Reads the `n` rows of list `l`, to which `centroid` is added if there is one.
-    pub fn list<R: Read>(
-        &mut self,
+    /// Bytes of `n` vectors.
+    pub fn vector_bytes(&self, n: usize) -> u64 {
+        (n as u64).saturating_mul((self.d * self.code.bytes()) as u64)
+    }
+
+    /// Rows of every list.
+    fn all_sizes(&self) -> Vec<usize> {
+        let mut all = vec![0; self.nlist];
+        for &(l, n) in self.sizes {
+            all[l] = n;
+        }
+        all
+    }
+
+    /// The count before ids and the ids, to the end of `out`.
+    pub fn read_ids<R: Read>(
+        &self,
         source: &mut Source<R>,
-        l: u32,
         n: usize,
-        ids: Ids,
-        centroid: Option<&[f32]>,
+        out: &mut Vec<i64>,
     ) -> Result<()> {
-        if n <= self.piece || (ids != Ids::Counted && !source.can_look_ahead()) {
-            self.vectors(source, n, centroid)?;
-            self.read_ids(source, n, ids)?;
-            self.run(l, 0, n);
-        } else {
-            self.flush()?;
-            self.large_list(source, l, n, ids, centroid)?;
-        }
-        if self.ids.len() >= self.piece {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    /// A list of more than one piece: the ids of each are read before its vectors.
-    fn large_list<R: Read>(
-        &mut self,
-        source: &mut Source<R>,
-        l: u32,
-        n: usize,
-        ids: Ids,
-        centroid: Option<&[f32]>,
-    ) -> Result<()> {
-        let row_bytes = (self.d * self.code.bytes()) as u64;
-        let count_bytes = if ids == Ids::AfterCount { 8 } else { 0 };
-        for start in (0..n).step_by(self.piece) {
-            let end = n.min(start + self.piece);
-            if ids != Ids::Counted {
-                let vectors = (n - start) as u64 * row_bytes;
-                source.ahead(vectors + count_bytes + 8 * start as u64, |source| {
-                    source.append("ids", end - start, &mut self.ids)
-                })?;
-            }
-            self.vectors(source, end - start, centroid)?;
-            if ids == Ids::Counted {
-                // After the vectors, so that a stream has shown that there are any.
-                self.ids.extend(start as i64..end as i64);
-            }
-            self.run(l, start, end - start);
-            self.flush()?;
-        }
-        match ids {
-            Ids::Counted => return Ok(()),
-            Ids::After => {}
-            Ids::AfterCount => read_count(source, n)?,
-        }
-        source.skip("ids", 8 * n as u64)
-    }
-
-    /// Says where the rows read last belong.
-    fn run(&mut self, list: u32, first: usize, rows: usize) {
-        if rows > 0 {
-            let room = match &self.sizes {
-                Some(sizes) => sizes[list as usize],
-                None => first + rows,
-            };
-            self.runs.push(Run {
-                list,
-                first,
-                rows,
-                room,
-            });
-        }
-    }
-
-    fn read_ids<R: Read>(&mut self, source: &mut Source<R>, n: usize, ids: Ids) -> Result<()> {
-        match ids {
-            Ids::Counted => self.ids.extend(0..n as i64),
-            Ids::After => source.append("ids", n, &mut self.ids)?,
+        match self.ids {
+            Ids::Counted => out.extend(0..n as i64),
+            Ids::After => source.append("ids", n, out)?,
             Ids::AfterCount => {
                 read_count(source, n)?;
-                source.append("ids", n, &mut self.ids)?;
+                source.append("ids", n, out)?;
             }
         }
         Ok(())
     }
 
-    fn vectors<R: Read>(
-        &mut self,
-        source: &mut Source<R>,
-        n: usize,
-        centroid: Option<&[f32]>,
-    ) -> Result<()> {
-        let values = n
-            .checked_mul(self.d)
-            .ok_or_else(|| source.malformed(format!("{n} vectors of d = {}", self.d)))?;
-        let start = self.rows.len();
-        if let Some(widen) = self.code.widen() {
-            self.raw.clear();
-            source.append("vectors", values, &mut self.raw)?;
-            widen(&self.raw, &mut self.rows);
-        } else {
-            source.append("vectors", values, &mut self.rows)?;
+    /// Bytes of a list's ids and their count.
+    pub fn id_bytes(&self, n: usize) -> u64 {
+        match self.ids {
+            Ids::Counted => 0,
+            Ids::After => 8 * n as u64,
+            Ids::AfterCount => 8 + 8 * n as u64,
         }
-        if let Some(centroid) = centroid {
-            for row in self.rows[start..].chunks_exact_mut(self.d) {
-                row.iter_mut().zip(centroid).for_each(|(x, c)| *x += c);
-            }
-        }
-        Ok(())
     }
+}
 
-    /// Appends what waits.
-    fn flush(&mut self) -> Result<()> {
-        let n = self.ids.len();
-        if n == 0 {
-            return Ok(());
-        }
-        let narrow = label_dtype::<E>(&self.device) != DType::I64;
-        for (row, &id) in self.ids.iter().enumerate() {
-            let row = self.done + row;
-            if id == -1 {
-                return Err(Error::PaddingId { row });
-            }
-            if narrow && i32::try_from(id).is_err() {
-                return Err(Error::IdOutOfRange { row, id });
-            }
-        }
-        let finite = |values: &[f32]| values.iter().fold(true, |all, x| all & x.is_finite());
-        if !self.rows.par_chunks(FINITE_STEP).all(finite) {
-            crate::cluster::check_finite(&self.rows, self.d, "vectors of the file")
-                .map_err(|error| at_row(error, self.done))?;
-        }
-        self.lists
-            .extend(&self.rows, &self.ids, &self.runs, &self.device)?;
-        self.done += n;
-        self.rows.clear();
-        self.ids.clear();
-        self.runs.clear();
-        Ok(())
+/// Reads the rows of all lists. They are stored in 16 bits where the file has them so, not as
+/// residuals, and the device can.
+pub(super) fn read_lists<E: IvfBackend, R: Read>(
+    source: &mut Source<R>,
+    content: &Content<'_>,
+    device: &E::Device,
+) -> Result<InvertedLists<E>> {
+    let limit = u32::MAX as usize - 1;
+    let sizes = content.sizes.iter();
+    let rows = sizes.fold(0, |sum: usize, &(_, n)| sum.saturating_add(n));
+    if rows > limit {
+        return Err(Error::TooLarge { rows, limit });
     }
+    // A sum with a centroid needs all 32 bits again.
+    let stored = match content.residual_of {
+        Some(_) => Element::F32,
+        None => content.code,
+    };
+    let capabilities = E::capabilities(device);
+    let storage = capabilities.storage(stored.storage());
+    if capabilities.host && source.can_look_ahead() {
+        let start = source.at();
+        if let Some(lists) = whole(source, content, storage, device)? {
+            return Ok(lists);
+        }
+        source.go_to(start)?;
+    }
+    super::pieces::read(source, content, storage, device)
+}
 
-    /// The lists.
-    pub fn finish(mut self) -> Result<InvertedLists<E>> {
-        self.flush()?;
-        Ok(self.lists)
+/// Reads the ids of all lists, then all vectors at once; `None` where the store cannot take them so.
+fn whole<E: IvfBackend, R: Read>(
+    source: &mut Source<R>,
+    content: &Content<'_>,
+    storage: Storage,
+    device: &E::Device,
+) -> Result<Option<InvertedLists<E>>> {
+    let Content { d, code, .. } = *content;
+    let start = source.at();
+    let (mut tables, mut next_id) = (vec![Arc::default(); content.nlist], 0);
+    let mut first = 0;
+    for &(l, n) in content.sizes {
+        source.skip("vectors", content.vector_bytes(n))?;
+        let mut ids = Vec::new();
+        content.read_ids(source, n, &mut ids)?;
+        check_ids::<E>(&ids, first, device)?;
+        let largest = ids.iter().copied().max().unwrap_or(-1);
+        next_id = next_id.max(largest.saturating_add(1));
+        (tables[l], first) = (Arc::new(ids), first + n);
     }
+    let end = source.at();
+    source.go_to(start)?;
+    let sizes = content.all_sizes();
+    let mut lists = InvertedLists::<E>::with_tables(d, storage, tables, next_id, device);
+    let (widen, mut raw) = (code.widen(), Vec::<u16>::new());
+    let filled = lists.fill_whole(&mut Filling {
+        sizes: &sizes,
+        read: &mut |runs, values| {
+            let rows: usize = runs.iter().map(|run| run.rows).sum();
+            match widen {
+                Some(_) => values.clear(),
+                None => values.resize(rows * d, 0.0),
+            }
+            let mut from = 0;
+            for run in runs {
+                let (l, to) = (run.list as usize, from + run.rows * d);
+                if let Some(widen) = widen {
+                    raw.resize(run.rows * d, 0);
+                    source.fill("vectors", &mut raw)?;
+                    widen(&raw, values);
+                } else {
+                    source.fill("vectors", &mut values[from..to])?;
+                }
+                if let Some(centroid) = content.centroid(l) {
+                    add(&mut values[from..to], centroid);
+                }
+                if run.first + run.rows == sizes[l] {
+                    source.skip("ids", content.id_bytes(sizes[l]))?;
+                }
+                from = to;
+            }
+            Ok(())
+        },
+        nan: false,
+        refuse: &|values, first| non_finite(values, d, first),
+    })?;
+    if !filled {
+        return Ok(None);
+    }
+    source.go_to(end)?;
+    Ok(Some(lists))
+}
+
+/// Adds a vector to each of `rows`.
+pub(super) fn add(rows: &mut [f32], centroid: &[f32]) {
+    for row in rows.chunks_exact_mut(centroid.len()) {
+        row.iter_mut().zip(centroid).for_each(|(x, c)| *x += c);
+    }
+}
+
+/// Refuses ids, of rows from `first` on, that cannot be returned.
+pub(super) fn check_ids<E: IvfBackend>(
+    ids: &[i64],
+    first: usize,
+    device: &E::Device,
+) -> Result<()> {
+    let narrow = label_dtype::<E>(device) != DType::I64;
+    for (row, &id) in ids.iter().enumerate() {
+        let row = first + row;
+        if id == -1 {
+            return Err(Error::PaddingId { row });
+        }
+        if narrow && i32::try_from(id).is_err() {
+            return Err(Error::IdOutOfRange { row, id });
+        }
+    }
+    Ok(())
 }
 
 /// Reads the count before ids.
-fn read_count<R: Read>(source: &mut Source<R>, n: usize) -> Result<()> {
+pub(super) fn read_count<R: Read>(source: &mut Source<R>, n: usize) -> Result<()> {
     let count = source.count("ids", size_of::<i64>())?;
     if count != n {
         return Err(source.malformed(format!("{count} ids for {n} vectors")));
@@ -244,14 +215,13 @@ fn read_count<R: Read>(source: &mut Source<R>, n: usize) -> Result<()> {
     Ok(())
 }
 
-/// The error with the row's number in the file instead of its piece.
-fn at_row(error: Error, first: usize) -> Error {
-    match error {
-        Error::NonFinite { what, row, count } => Error::NonFinite {
-            what,
-            row: row + first,
-            count,
-        },
-        other => other,
+/// The error for vectors, from row `first` of the file on, with others than finite numbers.
+pub(super) fn non_finite(rows: &[f32], d: usize, first: usize) -> Error {
+    let rows = rows.chunks_exact(d).enumerate();
+    let mut bad = rows.filter(|(_, row)| !row.iter().all(|v| v.is_finite()));
+    Error::NonFinite {
+        what: "vectors of the file",
+        row: first + bad.next().map_or(0, |(row, _)| row),
+        count: 1 + bad.count(),
     }
 }

@@ -3,13 +3,14 @@
 //! A file is one index: four letters that name its type, then its fields in little-endian order, an
 //! index within an index (a coarse quantizer, what an id map wraps) standing where the field is.
 //! [`names`] owns the letters and numbers, [`header`] the fields that several types share, [`read`]
-//! and [`write`] the types, [`load`] how rows get into the lists piece by piece.
+//! and [`write`] the types, [`load`] and [`pieces`] how rows get into the lists.
 //!
 //! Not kept by these files: search modes, tuning, the next automatic id, how vectors are stored.
 
 mod header;
 mod load;
 mod names;
+mod pieces;
 mod read;
 mod write;
 

@@ -2,7 +2,7 @@
 
 use super::{
     header::{Header, is_flat, read_fourcc, skip_direct_map},
-    load::{Ids, Load},
+    load::{Content, Ids, read_lists},
     names::{
         FULL, FourCc, ID_MAP, ID_MAP_2, IVF_FLAT, IVF_SQ, IVF_SQ_OLD, LISTS, NO_LISTS, SPARSE,
     },
@@ -80,13 +80,16 @@ fn flat_rows<E: IvfBackend, R: Read>(
     let Header {
         d, ntotal, metric, ..
     } = header;
-    let mut load = Load::<E>::new(source, d, Element::F32, &[ntotal], false, device)?;
-    load.list(source, 0, ntotal, ids, None)?;
-    Ok(FlatParts {
+    let content = Content {
         d,
-        metric,
-        lists: load.finish()?,
-    })
+        code: Element::F32,
+        nlist: 1,
+        sizes: &[(0, ntotal)],
+        ids,
+        residual_of: None,
+    };
+    let lists = read_lists(source, &content, device)?;
+    Ok(FlatParts { d, metric, lists })
 }
 
 /// Reads an inverted file of f32, f16 or bf16 vectors.
@@ -132,22 +135,16 @@ pub(crate) fn read_ivf<E: IvfBackend, R: Read>(
             Err(source.malformed(format!("{rows} vectors in an untrained index")))
         };
     };
-    let mut whole = vec![0; nlist];
-    for &(l, n) in &sizes {
-        whole[l] = n;
-    }
-    let mut load = Load::<E>::new(source, header.d, code, &whole, residual, device)?;
-    for (l, n) in sizes {
-        let centroid = &centroids[l * header.d..][..header.d];
-        load.list(
-            source,
-            l as u32,
-            n,
-            Ids::After,
-            residual.then_some(centroid),
-        )?;
-    }
-    Ok(parts(Some((centroids, load.finish()?))))
+    let content = Content {
+        d: header.d,
+        code,
+        nlist,
+        sizes: &sizes,
+        ids: Ids::After,
+        residual_of: residual.then_some(&centroids[..]),
+    };
+    let lists = read_lists(source, &content, device)?;
+    Ok(parts(Some((centroids, lists))))
 }
 
 /// The fields of every inverted file: header, nlist, nprobe, and the centroids of a trained one.

@@ -10,7 +10,11 @@ use crate::{
     error::{Error, Result, illegal},
     lists::InvertedLists,
     metric::Metric,
-    persist::sink::Sink,
+    persist::{
+        pump::pump,
+        runs::{cut, rows},
+        sink::Sink,
+    },
 };
 use std::{collections::HashMap, io::Write};
 
@@ -24,6 +28,8 @@ pub(crate) struct IvfContent<'a, E: IvfBackend> {
     pub metric: Metric,
     pub nlist: usize,
     pub nprobe: usize,
+    /// Whether the lists lie in host memory.
+    pub host: bool,
     /// Centroids `[nlist, d]` and lists, once trained.
     pub trained: Option<(&'a [f32], &'a InvertedLists<E>)>,
 }
@@ -34,6 +40,7 @@ pub(crate) fn write_flat<E: IvfBackend, W: Write>(
     d: usize,
     metric: Metric,
     lists: &InvertedLists<E>,
+    host: bool,
 ) -> Result<()> {
     let ids = lists.list_ids(0);
     let header = flat_header(d, metric, ids.len())?;
@@ -45,7 +52,7 @@ pub(crate) fn write_flat<E: IvfBackend, W: Write>(
     write_fourcc(sink, metric_number(metric)?.1)?;
     header.write(sink)?;
     sink.number((ids.len() * d) as u64)?;
-    write_rows(sink, d, lists, 0)?;
+    write_rows(sink, d, lists, host, false)?;
     if !counted {
         sink.counted(ids)?;
     }
@@ -63,6 +70,7 @@ pub(crate) fn write_ivf<E: IvfBackend, W: Write>(
         metric,
         nlist,
         nprobe,
+        host,
         trained,
     } = *ivf;
     let lists = trained.map(|(_, lists)| lists);
@@ -101,10 +109,7 @@ pub(crate) fn write_ivf<E: IvfBackend, W: Write>(
     // An untrained index has no lists: no pairs.
     write_sizes(sink, &lists.map_or_else(Vec::new, InvertedLists::sizes))?;
     if let Some(lists) = lists {
-        for l in 0..nlist {
-            write_rows(sink, d, lists, l)?;
-            sink.numbers(lists.list_ids(l))?;
-        }
+        write_rows(sink, d, lists, host, true)?;
     }
     Ok(())
 }
@@ -141,29 +146,38 @@ fn write_sizes<W: Write>(sink: &mut Sink<W>, sizes: &[usize]) -> Result<()> {
     sink.counted(&pairs)
 }
 
-/// The vectors of a list, piece by piece.
+/// The vectors of every list, and its ids after them if `with_ids`. The next vectors are gathered
+/// while some are written, if they lie in host memory.
 fn write_rows<E: IvfBackend, W: Write>(
     sink: &mut Sink<W>,
     d: usize,
     lists: &InvertedLists<E>,
-    l: usize,
+    host: bool,
+    with_ids: bool,
 ) -> Result<()> {
-    let n = lists.list_ids(l).len();
+    let sizes = lists.sizes();
     let piece = (PIECE_BYTES / (d * size_of::<f32>())).max(1);
-    let mut values = vec![0.0_f32; n.min(piece) * d];
-    for first in (0..n).step_by(piece) {
-        let rows = piece.min(n - first);
-        let values = &mut values[..rows * d];
-        let run = Run {
-            list: l as u32,
-            first,
-            rows,
-            room: 0,
-        };
-        lists.copy_rows(&[run], values)?;
-        sink.numbers(values)?;
-    }
-    Ok(())
+    let gather = |runs: &Vec<Run>, values: &mut Vec<f32>| {
+        values.resize(rows(runs) * d, 0.0);
+        lists.copy_rows(runs, values)
+    };
+    let apart = host && lists.ntotal() > piece;
+    pump(apart, cut(&sizes, piece, false), gather, |runs, values| {
+        if !with_ids {
+            return sink.numbers(values);
+        }
+        let mut values = &values[..];
+        for run in runs {
+            let (own, rest) = values.split_at(run.rows * d);
+            sink.numbers(own)?;
+            let l = run.list as usize;
+            if run.first + run.rows == sizes[l] {
+                sink.numbers(lists.list_ids(l))?;
+            }
+            values = rest;
+        }
+        Ok(())
+    })
 }
 
 /// faiss's name for the place of a row: the list above, the place within it below.

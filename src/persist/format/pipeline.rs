@@ -6,7 +6,11 @@ use crate::{
     backend::{IvfBackend, Run},
     error::Result,
     lists::InvertedLists,
-    persist::{element::Element, pump::pump},
+    persist::{
+        element::Element,
+        pump::pump,
+        runs::{cut, rows},
+    },
 };
 use std::{
     borrow::Cow,
@@ -28,40 +32,6 @@ const WRITE_CHUNK: usize = 1 << 20;
 pub(super) fn chunk_rows(host: bool, bytes: usize) -> usize {
     let chunk = if host { HOST_CHUNK } else { DEVICE_CHUNK };
     (chunk / bytes.max(1)).max(1)
-}
-
-/// The rows of lists of these sizes, in order, cut into groups of at most `chunk` rows; `exact`
-/// makes room for whole lists at once.
-pub(super) fn cut(
-    sizes: &[usize],
-    chunk: usize,
-    exact: bool,
-) -> impl Iterator<Item = Vec<Run>> + '_ {
-    let (mut list, mut first) = (0, 0);
-    core::iter::from_fn(move || {
-        let (mut runs, mut left) = (Vec::new(), chunk);
-        while left > 0 && list < sizes.len() {
-            let rows = (sizes[list] - first).min(left);
-            if rows > 0 {
-                let room = if exact { sizes[list] } else { first + rows };
-                runs.push(Run {
-                    list: list as u32,
-                    first,
-                    rows,
-                    room,
-                });
-            }
-            (left, first) = (left - rows, first + rows);
-            if first == sizes[list] {
-                (list, first) = (list + 1, 0);
-            }
-        }
-        (!runs.is_empty()).then_some(runs)
-    })
-}
-
-pub(super) fn rows(runs: &[Run]) -> usize {
-    runs.iter().map(|run| run.rows).sum()
 }
 
 /// Runs both, `other` on another thread if `apart`.

@@ -2,14 +2,19 @@
 
 use super::{
     container::{Open, Reader, Tag, Writer, bytes_of, u32_at, u64_at},
-    pipeline::{chunk_rows, cut, read_piece, read_rows, rows, write_rows},
+    pipeline::{chunk_rows, read_piece, read_rows, write_rows},
 };
 use crate::{
     backend::{Filling, IvfBackend, Run, label_dtype},
     error::{Error, Result},
     lists::InvertedLists,
     metric::Metric,
-    persist::{Kind, Loaded, Saved, Settings, corrupt, element::Element, mapped::Located},
+    persist::{
+        Kind, Loaded, Saved, Settings, corrupt,
+        element::Element,
+        mapped::Located,
+        runs::{cut, rows},
+    },
 };
 use burn::tensor::DType;
 use std::{

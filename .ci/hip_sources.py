@@ -16,6 +16,8 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+from sources import chosen
+
 
 def command(root):
     libraries = root / "usr/lib/x86_64-linux-gnu"
@@ -39,7 +41,7 @@ def main():
     sources, root = map(pathlib.Path, sys.argv[1:3])
     options, environment = command(root)
     only = sys.argv[3:]
-    files = sorted(f for f in sources.glob("gfx*/*.hip") if not only or f.parent.name in only)
+    files, of = chosen(f for f in sources.glob("gfx*/*.hip") if not only or f.parent.name in only)
     if not files:
         sys.exit(f"no sources in {sources}")
 
@@ -63,7 +65,7 @@ def main():
     for _, line in sorted(done, key=lambda result: not result[0]):
         print(line)
     failures = sum(not well for well, _ in done)
-    print(f"\n{len(done) - failures} HIP kernels compiled, {failures} did not")
+    print(f"\n{len(done) - failures} HIP kernels compiled of {of}, {failures} did not")
     sys.exit(1 if failures else 0)
 
 

@@ -14,7 +14,9 @@ import os
 import pathlib
 import re
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+
+from sources import chosen
 
 
 class Nvrtc:
@@ -130,27 +132,32 @@ def summary(results):
         )
 
 
+def start(wheels):
+    """NVRTC compiles one source at a time, so each process has its own."""
+    global nvrtc
+    nvrtc = Nvrtc(wheels)
+
+
+def compile_file(path):
+    source = path.read_text()
+    # sm_90 as CubeCL names it, with the instructions that only it has.
+    architecture = path.parent.name.replace("sm_90", "sm_90a")
+    try:
+        return Result(path, source, nvrtc.compile(source, architecture))
+    except RuntimeError as error:
+        return f"{path}: {error}"
+
+
 def main():
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     sources, wheels = map(pathlib.Path, sys.argv[1:3])
-    nvrtc = Nvrtc(wheels)
-    print(f"NVRTC {nvrtc.version()}")
+    print(f"NVRTC {Nvrtc(wheels).version()}")
     only = sys.argv[3:]
-    files = sorted(f for f in sources.glob("sm_*/*.cu") if not only or f.parent.name in only)
+    files, of = chosen(f for f in sources.glob("sm_*/*.cu") if not only or f.parent.name in only)
     if not files:
         sys.exit(f"no sources in {sources}")
-
-    def compile_file(path):
-        source = path.read_text()
-        # sm_90 as CubeCL names it, with the instructions that only it has.
-        architecture = path.parent.name.replace("sm_90", "sm_90a")
-        try:
-            return Result(path, source, nvrtc.compile(source, architecture))
-        except RuntimeError as error:
-            return f"{path}: {error}"
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), initializer=start, initargs=(wheels,)) as pool:
         done = list(pool.map(compile_file, files))
     results = [result for result in done if isinstance(result, Result)]
     failures = [result for result in done if isinstance(result, str)]
@@ -160,7 +167,7 @@ def main():
     summary(results)
     for failure in failures:
         print(f"\nFAILED {failure}")
-    print(f"\n{len(results)} kernels compiled, {len(failures)} did not")
+    print(f"\n{len(results)} kernels compiled of {of}, {len(failures)} did not")
     sys.exit(1 if failures else 0)
 
 

@@ -70,7 +70,7 @@ thread_local! {
 
 fn meet(meeting: Meeting) -> u64 {
     let out = OUT.get();
-    // Set by the unit itself: below, before it called the kernel, and here.
+    // SAFETY: set by the unit itself: below, before it called the kernel, and here.
     let answer = unsafe { &*out }.suspend(meeting);
     OUT.set(out);
     answer
@@ -193,7 +193,7 @@ impl Room {
                 let program = core::ptr::from_ref(program);
                 Coroutine::with_stack(stack, move |out: &Yielder<u64, Meeting>, _| {
                     OUT.set(out);
-                    // The program outlives its units: they are finished or given up below.
+                    // SAFETY: the program outlives its units: they are finished or given up below.
                     unsafe { &*program }.call(&mut arguments);
                 })
             })
@@ -202,7 +202,7 @@ impl Room {
         let result = go(program, &units, &mut runs, &mut states, plane, order);
         for mut run in runs {
             if run.started() && !run.done() {
-                // Nothing on the stack of a kernel needs to be dropped but `arguments`, which leaks.
+                // SAFETY: nothing on the stack of a kernel needs to be dropped but `arguments`, which leaks.
                 unsafe { run.force_reset() };
             }
             self.stacks.push(run.into_stack());

@@ -11,16 +11,14 @@
 #![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
-    clippy::undocumented_unsafe_blocks,
     clippy::duplicate_mod,
-    reason = "a test fails by panicking; foreign code is called; one suite runs on two devices"
+    reason = "a test fails by panicking; one suite runs on two devices"
 )]
 
 mod cube;
 mod memory;
 mod program;
 mod runtime;
-#[allow(dead_code, reason = "the sources' names are for their test")]
 #[path = "../sources/target.rs"]
 mod target;
 #[path = "../sources/targets.rs"]
@@ -130,11 +128,13 @@ mod faults {
 
     #[test]
     fn units_that_do_not_meet_are_found() {
+        // SAFETY: a word for each of 64 units.
         let error = run(|client, out| unsafe {
             misses_a_barrier::launch_unchecked(client, one(), CubeDim::new_1d(64), out);
         });
         let error = error.unwrap_err();
         assert!(error.contains("1 units (0, ..) at the end"), "{error}");
+        // SAFETY: a word for each of 64 units.
         let error = run(|client, out| unsafe {
             misses_an_exchange::launch_unchecked(client, one(), CubeDim::new_1d(64), out);
         });
@@ -144,6 +144,7 @@ mod faults {
 
     #[test]
     fn what_relies_on_an_order_shows() {
+        // SAFETY: a word for each of 64 units.
         let found = run(|client, out| unsafe {
             races::launch_unchecked(client, one(), CubeDim::new_1d(64), out);
         });

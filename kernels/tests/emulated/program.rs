@@ -40,7 +40,9 @@ impl Program {
     /// Compiles `source`, whose kernel is called `entry`, for cubes of `units` and `shared` bytes.
     pub fn new(source: &str, entry: &str, units: [u32; 3], shared: usize) -> Result<Self, String> {
         let library = compile(&whole(source, entry))?;
+        // SAFETY: made by `compile`; loading it runs nothing.
         let library = unsafe { Library::new(&library) }.map_err(|e| e.to_string())?;
+        // SAFETY: the types of what `whole` has written.
         unsafe {
             let start = library.get::<unsafe extern "C" fn(*const Host)>(b"emulated_start");
             start.map_err(|e| e.to_string())?(&raw const HOST);
@@ -56,11 +58,13 @@ impl Program {
 
     /// Runs the unit that was placed last on this thread.
     pub fn call(&self, arguments: &mut [*mut c_void]) {
+        // SAFETY: an argument for each of the kernel's, as CubeCL orders them.
         unsafe { (self.call)(arguments.as_mut_ptr()) }
     }
 
     /// Says which unit goes on running on this thread.
     pub fn place(&self, unit: &Unit) {
+        // SAFETY: `cube.rs` keeps units until all of them have ended.
         unsafe { (self.place)(unit) }
     }
 }

@@ -11,8 +11,10 @@ use cubecl::{
     backtrace::BackTrace,
     bytes::Bytes,
     client::ComputeClient,
+    cuda::CudaRuntime,
     device::{Device, DeviceId, DeviceService, ServerUtilitiesHandle},
     future::DynFut,
+    hip::HipRuntime,
     ir::{MemoryDeviceProperties, TargetProperties},
     prelude::{CubeCount, ExecutionMode, KernelId},
     profile::ProfileDuration,
@@ -41,11 +43,26 @@ use std::{
     thread,
 };
 
+/// A target, and how it hands arguments to a kernel.
+pub trait Passing: Target {
+    /// Whether scalars come by value rather than in memory.
+    const INFO_BY_VALUE: bool;
+}
+
+impl Passing for CudaRuntime {
+    // With `grid_constants`.
+    const INFO_BY_VALUE: bool = true;
+}
+
+impl Passing for HipRuntime {
+    const INFO_BY_VALUE: bool = false;
+}
+
 /// The runtime `T` on a CPU.
 #[derive(Debug, Clone)]
 pub struct Emulated<T>(core::marker::PhantomData<T>);
 
-impl<T: Target> Runtime for Emulated<T> {
+impl<T: Passing> Runtime for Emulated<T> {
     type Compiler = T::Compiler;
     type Server = Server<T>;
     type Device = Architecture;
@@ -79,7 +96,7 @@ impl<T: Target> Runtime for Emulated<T> {
     }
 }
 
-pub struct Server<T: Target> {
+pub struct Server<T: Passing> {
     device: Architecture,
     utilities: Arc<ServerUtilities<Self>>,
     memory: MemoryManagement<Guarded>,
@@ -89,7 +106,7 @@ pub struct Server<T: Target> {
     faults: Vec<String>,
 }
 
-impl<T: Target> core::fmt::Debug for Server<T> {
+impl<T: Passing> core::fmt::Debug for Server<T> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "{:?}", self.device)
     }
@@ -105,7 +122,7 @@ fn order() -> Order {
     }
 }
 
-impl<T: Target> DeviceService for Server<T> {
+impl<T: Passing> DeviceService for Server<T> {
     fn init(id: DeviceId) -> Self {
         let device = Architecture::from_id(id);
         let properties = T::properties(device);
@@ -137,7 +154,7 @@ impl<T: Target> DeviceService for Server<T> {
     }
 }
 
-impl<T: Target> ServerCommunication for Server<T> {
+impl<T: Passing> ServerCommunication for Server<T> {
     const SERVER_COMM_ENABLED: bool = false;
 }
 
@@ -154,7 +171,7 @@ impl Arguments<'_> {
     }
 }
 
-impl<T: Target> Server<T> {
+impl<T: Passing> Server<T> {
     fn program(
         &mut self,
         task: &dyn CubeTask<T::Compiler>,
@@ -295,7 +312,7 @@ fn nothing_there() -> ServerError {
     .into()
 }
 
-impl<T: Target> ComputeServer for Server<T> {
+impl<T: Passing> ComputeServer for Server<T> {
     type Kernel = Box<dyn CubeTask<T::Compiler>>;
     type Info = ();
     type MemoryLayoutPolicy = ContiguousMemoryLayoutPolicy;

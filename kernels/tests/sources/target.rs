@@ -16,17 +16,11 @@ pub type Options<T> = <<T as Runtime>::Compiler as Compiler>::CompilationOptions
 
 /// A real runtime, and the devices it is asked to compile for.
 pub trait Target: Runtime<Compiler: Default> {
-    /// How files of source end.
-    const EXTENSION: &'static str;
-
     /// Compiler options for a device, as the runtime chooses them.
     fn options(device: Architecture) -> Options<Self>;
 
     /// The facts of a device, as the runtime reports them.
     fn properties(device: Architecture) -> DeviceProperties;
-
-    /// Whether a kernel gets its scalars by value rather than in memory.
-    const INFO_BY_VALUE: bool;
 
     /// Bytes of shared memory of a cube.
     fn shared_memory(kernel: &Representation<Self>) -> usize;

@@ -23,10 +23,6 @@ pub const HIP: [(&str, Architecture); 2] = [
 ];
 
 impl Target for CudaRuntime {
-    const EXTENSION: &'static str = "cu";
-    // With `grid_constants`.
-    const INFO_BY_VALUE: bool = true;
-
     fn options(device: Architecture) -> Options<Self> {
         let mut options = Options::<Self>::default();
         let features = &mut options.supports_features;
@@ -55,9 +51,6 @@ impl Target for CudaRuntime {
 }
 
 impl Target for HipRuntime {
-    const EXTENSION: &'static str = "hip";
-    const INFO_BY_VALUE: bool = false;
-
     fn options(device: Architecture) -> Options<Self> {
         let mut options = Options::<Self>::default();
         let features = &mut options.supports_features;

@@ -33,7 +33,8 @@ def rows_of(path):
 def label(row):
     name = row["library"]
     if name == "burn-ivf":
-        return f"burn-ivf {row['backend']}"
+        filters = row.get("filter", "")
+        return f"burn-ivf {row['backend']}" + (f", {filters}" if "products" in filters else "")
     return f"{name} {row.get('version', '')} {row['mode']}"
 
 

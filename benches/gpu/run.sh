@@ -5,7 +5,8 @@
 #
 #   run.sh [--dry-run] [--steps LIST] [--out FOLDER] [--bin FOLDER] [--append]
 #
-#   --steps   of kernels,suite,sweep,peers,agree,flat,scale (default: all, in this order; scale is
+#   --steps   of kernels,suite,sweep,filters,peers,agree,flat,scale (default: all, in this order; filters is
+#             the sweep and flat again with each filter of the scan list by list; scale is
 #             10 M x 128 with 4096 and 16384 lists, flat 1 M x 768, both beside the peers)
 #   --out     results (default: $GPU_RESULTS, else ./gpu-results)
 #   --bin     binaries (default: the folder bin beside this script's)
@@ -23,7 +24,7 @@ set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=$here/../bin
 out=${GPU_RESULTS:-./gpu-results}
-steps=kernels,suite,sweep,peers,agree,flat,scale
+steps=kernels,suite,sweep,filters,peers,agree,flat,scale
 dry=
 append=
 python=${PYTHON:-python3}
@@ -206,6 +207,21 @@ sweep() {
                 --nlist $seed_nlist --nprobe $seed_nprobe --k $seed_k --nq $seed_nq --gt-nq "$((seed_pool < 1000 ? seed_pool : 1000))" \
                 --warmup 3 --repeat 9 --cell-s 20 --out "$results" "${sweep_args[@]}"
         done
+    done
+}
+
+# The same on the device, and flat, where bounds keep rows from being compared: 1 in f32, 2 by tensor cores.
+# shellcheck disable=SC2329
+filters() {
+    local backend=${backends[-1]} filter
+    for filter in 1 2; do
+        step "filters: $backend, scan_filter $filter" env BURN_IVF_SCAN_FILTER=$filter "$bin/sweep" run --backend "$backend" \
+            --input device --explain --data normal --seed 1234 --nb $seed_nb --d $seed_d --metric l2 --train-n $seed_train \
+            --nlist $seed_nlist --nprobe $seed_nprobe --k $seed_k --nq $seed_nq --gt-nq "$((seed_pool < 1000 ? seed_pool : 1000))" \
+            --warmup 3 --repeat 9 --cell-s 20 --out "$results" "${sweep_args[@]}"
+        step "filters: $backend, scan_filter $filter, flat" env BURN_IVF_SCAN_FILTER=$filter "$bin/sweep" flat --backend "$backend" \
+            --input device --data normal --seed 1234 --nb $flat_nb --d $flat_d --piece $flat_piece --nq $flat_nq --k 10,100 \
+            --warmup 3 --repeat 9 --cell-s 20 --out "$results"
     done
 }
 

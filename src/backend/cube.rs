@@ -21,10 +21,10 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 use burn_ivf_kernels::{
-    device::{Gpu, Grain, NONE},
+    device::{Filter, Gpu, Grain, NONE},
     list_scan::{
-        self, DeviceProblem, FoundOnDevice, Order as Read, Orders, Probed, order_on, scan_cost,
-        scan_restricted_on, within_on,
+        self, DeviceProblem, FoundOnDevice, Order as Read, Orders, Probed, filter_on, order_on,
+        scan_cost, scan_restricted_on, within_on,
     },
     means::means_on,
     pairwise::{Measure, Output as PairOutput, pairwise_on},
@@ -469,6 +469,7 @@ fn grain(tuning: &Tuning) -> Grain {
         rows: of(Knob::ScanRowsPerCube),
         cubes: of(Knob::ScanCubesPerProcessor),
         units: of(Knob::ScanUnits) as u32,
+        filter: Filter::ALL[of(Knob::ScanFilter).min(2)],
     }
 }
 
@@ -486,6 +487,10 @@ fn run<R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
         Read::ListMajor => Order::ListMajor,
         Read::QueryMajor => Order::QueryMajor,
     };
+    let filter = match filter_on(&problem, reads, scan.restriction) {
+        Filter::Nothing => None,
+        filter => Some(filter.name()),
+    };
     let SelectedOnDevice { values, labels } =
         scan_restricted_on(&problem, reads, scan.restriction, &store.orders)?;
     Ok(Hits {
@@ -493,5 +498,6 @@ fn run<R: CubeRuntime, E: Cube<R> + IvfBackend<Lists = CubeLists<R>>>(
         labels: Tensor::from_primitive(store.tensor(labels, shape, store.label_dtype())),
         counts: None,
         order: Some(order),
+        filter,
     })
 }

@@ -17,6 +17,8 @@ pub struct Hits<B: Backend> {
     pub counts: Option<Counts>,
     /// In which order lists were read; `None` stands for the order asked for.
     pub order: Option<Order>,
+    /// What kept rows from being compared; `None` stands for what the lists rank rows by.
+    pub filter: Option<&'static str>,
 }
 
 impl<B: Backend> Hits<B> {
@@ -35,6 +37,7 @@ impl<B: Backend> Hits<B> {
                 rows_reranked: best.rows_reranked,
             }),
             order: None,
+            filter: None,
         }
     }
 
@@ -52,12 +55,14 @@ impl<B: Backend> Hits<B> {
         let counts = parts.iter().map(|part| part.counts).sum();
         // The same wish, of an index that is the same.
         let order = parts.first().and_then(|part| part.order);
+        let filter = parts.first().and_then(|part| part.filter);
         let (distances, labels) = parts.into_iter().map(|p| (p.distances, p.labels)).unzip();
         Self {
             distances: Tensor::cat(distances, 0),
             labels: Tensor::cat(labels, 0),
             counts,
             order,
+            filter,
         }
     }
 }

@@ -244,6 +244,7 @@ impl<E: IvfBackend> Found<E> {
             labels,
             counts: None,
             order: None,
+            filter: None,
         }
     }
 }

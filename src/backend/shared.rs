@@ -256,6 +256,7 @@ mod wrapper {
                 labels: B::lift_int(hits.labels),
                 counts: hits.counts,
                 order: hits.order,
+                filter: hits.filter,
             }
         }
     }

@@ -266,6 +266,9 @@ impl<B: IvfBackend> IndexFlat<B> {
         if stats.mode == "chunked" {
             let order = hits.order.unwrap_or(Order::ListMajor);
             order.name().clone_into(&mut stats.order);
+            if let Some(filter) = hits.filter {
+                filter.clone_into(&mut stats.filter);
+            }
         }
         Ok(lift(hits, stats))
     }

@@ -288,7 +288,9 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             (Compare::Pairs(_), _) => (String::new(), String::new()),
             (_, Mode::Csr) => {
                 let order = hits.order.unwrap_or(plan.order);
-                (order.name().to_owned(), lists.store().ranks_by())
+                let filter = hits.filter.map(str::to_owned);
+                let filter = filter.unwrap_or_else(|| lists.store().ranks_by());
+                (order.name().to_owned(), filter)
             }
             (_, Mode::Matrix) => (String::new(), "f32 matrix product".to_owned()),
         };

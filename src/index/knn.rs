@@ -360,6 +360,7 @@ impl<B: IvfBackend> KnnAccumulator<B> {
                 labels: labels_from(labels, [nq, self.k], &self.device),
                 counts: None,
                 order: None,
+                filter: None,
             },
         }
     }

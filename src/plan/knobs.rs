@@ -41,6 +41,10 @@ pub enum Knob {
     ScanCubesPerProcessor,
     /// Units of a cube of a GPU's scan at most.
     ScanUnits,
+    /// What keeps rows from being compared exactly where a GPU reads list by list: 0 nothing, 1 bounds by
+    /// inner products in f32, 2 bounds by inner products of components rounded to bf16, on tensor cores (or
+    /// by 1 where a device has none). The bounds are proven: answers are the same.
+    ScanFilter,
 }
 
 /// What is known of a knob.
@@ -55,7 +59,7 @@ struct Spec {
 
 impl Knob {
     /// Every knob.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::CsrFromAvgGroup,
         Self::ListMajorFromAvgGroup,
         Self::ListMajorFromQueries,
@@ -65,6 +69,7 @@ impl Knob {
         Self::ScanRowsPerCube,
         Self::ScanCubesPerProcessor,
         Self::ScanUnits,
+        Self::ScanFilter,
     ];
 
     const fn spec(self) -> Spec {
@@ -141,6 +146,14 @@ impl Knob {
                 most: 256.0,
                 whole: true,
                 legal: "a whole number from 32 to 256",
+            },
+            Self::ScanFilter => Spec {
+                name: "scan_filter",
+                unit: "kind of filter",
+                least: 0.0,
+                most: 2.0,
+                whole: true,
+                legal: "a whole number from 0 to 2",
             },
         }
     }

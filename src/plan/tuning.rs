@@ -82,6 +82,8 @@ pub(super) fn heuristic(knob: Knob, device: &DeviceKey, fused_scan: bool) -> (f6
         Knob::ScanRowsPerCube => (256.0, "a guess, not measured on a GPU"),
         Knob::ScanCubesPerProcessor => (4.0, "a guess, not measured on a GPU"),
         Knob::ScanUnits => (128.0, "a guess, not measured on a GPU"),
+        // Bounds save arithmetic, but look at every pair once more.
+        Knob::ScanFilter => (0.0, "none was timed on a GPU"),
     };
     (value, Source::Heuristic(reason))
 }

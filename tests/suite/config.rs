@@ -104,6 +104,7 @@ pub fn list_major_in_tiny_tiles<B: IvfBackend>(device: &B::Device) {
             Knob::ScanRowsPerCube,
             Knob::ScanCubesPerProcessor,
             Knob::ScanUnits,
+            Knob::ScanFilter,
         ] {
             let (least, most) = knob.bounds();
             let set = match turn {
@@ -118,8 +119,14 @@ pub fn list_major_in_tiny_tiles<B: IvfBackend>(device: &B::Device) {
             let queries = queries.range(0..nq);
             let params = SearchParams::exact().with_nprobe(5);
             let found = search_ivf(&index, &queries, k, &params);
-            assert_eq!(found.stats.order, "list-major", "{forced}");
             let expected = search_ivf(&untouched, &queries, k, &params);
+            assert_eq!(found.stats.order, "list-major", "{forced}");
+            let plain = forced.get(Knob::ScanFilter) == 0.0 || !is_cube::<B>(device);
+            assert_eq!(
+                found.stats.filter == expected.stats.filter,
+                plain,
+                "{forced}"
+            );
             found.assert_same(&expected, &forced.to_string());
         }
     }

@@ -1,7 +1,35 @@
 //! How finely scans are cut for a device: what may be tuned. No answer depends on it.
 
-/// Sizes of tiles, queues, slices and cubes of a scan. Any values will do: what a device cannot hold is
-/// made smaller where it is used.
+/// What keeps pairs of a row and a query from being compared exactly, where a scan reads list by list: a
+/// bound that their distance is proven not to be below. The answer does not depend on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Filter {
+    /// Nothing: all are compared.
+    #[default]
+    Nothing,
+    /// Inner products in f32, one operation per component where a squared difference takes two.
+    Products,
+    /// Inner products of components rounded to bf16, by tensor cores; by [`Self::Products`] on a device
+    /// that has none (or none that CubeCL knows).
+    TensorCores,
+}
+
+impl Filter {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Nothing, Self::Products, Self::TensorCores];
+
+    /// Its name, as statistics give it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "none",
+            Self::Products => "f32 products",
+            Self::TensorCores => "bf16 products on tensor cores",
+        }
+    }
+}
+
+/// Sizes of tiles, queues, slices and cubes of a scan, and its filter. Any values will do: what a device
+/// cannot hold is made smaller where it is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Grain {
     /// Queries of a tile at most, of a scan list by list: each row is then read once for so many.
@@ -17,6 +45,8 @@ pub struct Grain {
     pub cubes: usize,
     /// Units of a cube at most.
     pub units: u32,
+    /// What keeps pairs from being compared exactly.
+    pub filter: Filter,
 }
 
 impl Grain {
@@ -26,13 +56,14 @@ impl Grain {
     /// `2 · t · d` multiply-adds and differences on `4 · d` bytes; 16 TFLOP/s of f32 per TB/s of memory
     /// (an H200) want `t` of 8 for multiply-adds from memory, and lists that several tiles read come from
     /// the cache. At 32, k = 20 and d = 128 a cube takes 35 KB, so several share a multiprocessor.
-    /// `rows`: two looks at the queue. `cubes`: 4 cubes of 128 units.
+    /// `rows`: two looks at the queue. `cubes`: 4 cubes of 128 units. `filter`: none, as none was timed.
     pub const DEFAULT: Self = Self {
         tile: 32,
         pairs: 64,
         rows: 256,
         cubes: 4,
         units: 128,
+        filter: Filter::Nothing,
     };
 
     /// Rows of a cube at least, never 0.

@@ -23,14 +23,17 @@ pub(crate) mod queues;
 pub(crate) mod scan;
 pub(crate) mod tile;
 
-pub use grain::Grain;
+pub use grain::{Filter, Grain};
 pub(crate) use home::Home;
 pub use probe::Probe;
 
 use crate::KernelError;
 use core::cell::Cell;
 use cubecl::{
-    ir::{AddressType, features::Plane},
+    ir::{
+        AddressType, ElemType, FloatKind, StorageType,
+        features::{MmaConfig, Plane},
+    },
     prelude::*,
     server::{CubeCountSelection, Handle},
 };
@@ -40,6 +43,20 @@ pub const VECTOR: usize = 4;
 
 /// A key or rank that stands for no row.
 pub const NONE: u32 = u32::MAX;
+
+const fn float(kind: FloatKind) -> StorageType {
+    StorageType::Scalar(ElemType::Float(kind))
+}
+
+/// What tensor cores are asked to multiply.
+const MATRICES: MmaConfig = MmaConfig {
+    a_type: float(FloatKind::BF16),
+    b_type: float(FloatKind::BF16),
+    cd_type: float(FloatKind::F32),
+    m: 16,
+    n: 8,
+    k: 16,
+};
 
 thread_local! {
     static LAUNCHES: Cell<u64> = const { Cell::new(0) };
@@ -67,6 +84,8 @@ pub struct Facts {
     pub buffer: usize,
     /// Units that read one row together: 4 where units of a plane can exchange values, else 1.
     pub lanes: u32,
+    /// Whether planes of 32 units multiply matrices of bf16, 16 × 16 by 16 × 8, summed in f32.
+    pub tensor_cores: bool,
     /// Multiprocessors, or a guess.
     pub processors: u32,
     /// Whether buffers of more than 2³² - 1 elements can be indexed.
@@ -76,6 +95,19 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// A large GPU, for tests of what is chosen for it.
+    #[cfg(test)]
+    pub(crate) const H200: Self = Self {
+        units: 1024,
+        shared: 227 << 10,
+        buffer: usize::MAX,
+        lanes: 4,
+        tensor_cores: true,
+        processors: 132,
+        wide: true,
+        grain: Grain::DEFAULT,
+    };
+
     /// The facts of a device.
     pub fn of<R: Runtime>(client: &ComputeClient<R>) -> Self {
         let properties = client.properties();
@@ -87,6 +119,9 @@ impl Facts {
             shared: hardware.max_shared_memory_size,
             buffer: usize::try_from(properties.memory.max_page_size).unwrap_or(usize::MAX),
             lanes: if planes { 4 } else { 1 },
+            tensor_cores: planes
+                && (hardware.plane_size_min, hardware.plane_size_max) == (32, 32)
+                && properties.features.matmul.mma.contains(&MATRICES),
             processors: hardware.num_streaming_multiprocessors.unwrap_or(32),
             wide: properties.supports_address(AddressType::U64),
             grain: Grain::default(),

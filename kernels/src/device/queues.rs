@@ -136,6 +136,11 @@ impl Queues {
         }
     }
 
+    /// The bits of the key that a pair must not exceed to be of use to queue `q`; 0 where it is closed.
+    pub fn limit(&self, q: usize) -> u32 {
+        self.limit_key[q]
+    }
+
     /// Whether queue `q` has use for a pair; never for one with the key [`super::NONE`].
     pub fn wants(&self, q: usize, key: u32, ord: u32) -> bool {
         before(key, ord, self.limit_key[q], self.limit_ord[q])

@@ -214,16 +214,10 @@ fn splits(facts: &Facts, nq: usize, rows: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Grain;
 
     const H200: Facts = Facts {
-        units: 1024,
         shared: 48 << 10,
-        buffer: usize::MAX,
-        lanes: 4,
-        processors: 132,
-        wide: true,
-        grain: Grain::DEFAULT,
+        ..Facts::H200
     };
 
     #[test]

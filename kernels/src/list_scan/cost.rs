@@ -8,7 +8,8 @@
 //!   `distinct` counts every row, query and word of a buffer once per launch: what memory delivers when
 //!   nothing is in a cache and everything stays in one.
 //! * A multiply-add is two operations, a difference one: `3 · d` a pair for L2, `2 · d` for inner
-//!   products, padded components included. Adding up the 16 partial sums, keys, queues and sorts are not
+//!   products, padded components included; under a filter what its products take, `2 · d`, and norms, but not the pairs
+//!   that are then compared. Adding up the 16 partial sums, keys, queues and sorts are not
 //!   counted. `flops` includes units that have no row or no query, `useful` does not.
 //! * Without counts every list is as likely to be probed as any other, by each query on its own
 //!   ([`Probed::Evenly`]); with counts the queries of a list are spread evenly over the parts that a

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     KernelError, Metric, check_len,
-    device::{Facts, Grain, VECTOR, array},
+    device::{Facts, Filter, Grain, VECTOR, array},
     nearest_centroid,
     rows::{
         copy::pad_queries,
@@ -256,6 +256,19 @@ pub fn order_on<R: Runtime>(
         Order::ListMajor
     } else {
         Order::QueryMajor
+    }
+}
+
+/// What keeps pairs from being compared exactly in [`scan_restricted_on`]: the filter of the problem's
+/// grain, or a weaker one where the device or its memory does not allow it; none query by query.
+pub fn filter_on<R: Runtime>(
+    problem: &DeviceProblem<'_, R>,
+    reads: Reads<'_>,
+    restriction: Restriction<'_>,
+) -> Filter {
+    match tiles(problem, reads, restriction) {
+        Some(print) if !nearest(problem, reads, restriction) => print.filter,
+        _ => Filter::Nothing,
     }
 }
 

@@ -50,7 +50,7 @@ mod worker;
 pub use cost::{KernelCost, Probed, ScanSize, scan_cost};
 pub use cpu::{Counts, scan, scan_restricted};
 #[cfg(feature = "cube")]
-pub use device::{DeviceProblem, Reads, order_on, scan_on, scan_restricted_on};
+pub use device::{DeviceProblem, Reads, filter_on, order_on, scan_on, scan_restricted_on};
 #[cfg(feature = "cube")]
 pub use limits::Orders;
 pub use range::{Found, within};

@@ -3,7 +3,7 @@
 use super::support::{Client, Device, Rng, client, download, guises, poison, upload};
 use burn_ivf_kernels::{
     Metric,
-    device::{Facts, Gpu, Grain, launches},
+    device::{Facts, Filter, Gpu, Grain, launches},
     list_scan::{
         DeviceProblem, Order, Reads, SKIP, order_on,
         restrict::{Masks, Restriction},
@@ -63,8 +63,26 @@ impl World {
         all.into_iter().map(|(key, id)| (value(key), id)).unzip()
     }
 
-    /// Searches list by list, and holds every answer against the plain one; how many kernels that took.
+    /// Searches list by list with every filter, and holds every answer against the plain one; how many
+    /// kernels that took without one.
     pub fn check(
+        &self,
+        client: &Client,
+        asked: (&[Vec<f32>], &[Vec<u32>]),
+        k: usize,
+        (workspace, grain): (usize, Grain),
+        what: &str,
+    ) -> u64 {
+        let launched = filters(self.lists.gpu()).map(|filter| {
+            let how = (workspace, Grain { filter, ..grain });
+            self.check_one(client, asked, k, how, &format!("{filter:?}: {what}"))
+        });
+        // Tiles of other sizes may need other numbers of launches.
+        let launched: Vec<u64> = launched.collect();
+        launched[0]
+    }
+
+    fn check_one(
         &self,
         client: &Client,
         (queries, probes): (&[Vec<f32>], &[Vec<u32>]),
@@ -107,6 +125,14 @@ impl World {
         }
         launched
     }
+}
+
+/// The filters that a device has.
+fn filters(gpu: &Gpu<Device>) -> impl Iterator<Item = Filter> + use<> {
+    let tensor_cores = gpu.facts().tensor_cores;
+    Filter::ALL
+        .into_iter()
+        .filter(move |&filter| filter != Filter::TensorCores || tensor_cores)
 }
 
 /// Devices on which tiles are small, cubes few, pieces short.
@@ -219,6 +245,88 @@ fn lists_and_tiles_of_any_size() {
                 format!("d {d} nq {nq} k {k} nlist {nlist} nprobe {nprobe} turn {turn} {gpu:?}");
             let how = (workspace, Grain::default());
             world.check(&client, (&queries, &probes), k, how, &what);
+        }
+    }
+}
+
+/// Components that are huge, tiny, equal up to their last bits, far from the origin or all zero: a filter
+/// leaves the bits of the answer as they are.
+#[test]
+fn no_filter_changes_a_bit_of_any_magnitude() {
+    let client = client();
+    let mut rng = Rng(74);
+    let (n, nlist, nq) = (600, 5, 33);
+    for kind in 0..9 {
+        let number = |rng: &mut Rng| {
+            let x = rng.float();
+            match kind {
+                0 => x,
+                1 => 1000.0 + x,
+                2 => 1.0 + x * 1e-6,
+                3 => x * 1e-19,
+                4 => x * 1e-30,
+                5 => x * 2e38,
+                6 => x * 1.5e19,
+                7 => x * 10_f32.powi(rng.below(70) as i32 - 35),
+                _ => rng.pick(&[0.0, -0.0, 1e-45, 1.0, -3e38, 3e38]),
+            }
+        };
+        let d = rng.pick(&[3, 16, 40, 129]);
+        let gpu = &guises(&client)[kind % 3];
+        let mut world = World::new(
+            gpu,
+            &client,
+            nlist,
+            vec![vec![0.0; d]; nlist],
+            vec![0; nlist],
+        );
+        let rows: Vec<f32> = (0..n * d).map(|_| number(&mut rng)).collect();
+        let of: Vec<u32> = (0..n).map(|_| rng.below(nlist) as u32).collect();
+        let added = Added {
+            rows: &upload(&client, &rows),
+            lists: &of,
+            ids: &(10..10 + n as i64).collect::<Vec<_>>(),
+        };
+        let held: Vec<i64> = (0..nlist as i64).collect();
+        world.lists.append(&added, |_, slot| held[slot]).unwrap();
+        // Some queries are rows.
+        let queries: Vec<f32> = (0..nq * d)
+            .map(|i| if i < 9 * d { rows[i] } else { number(&mut rng) })
+            .collect();
+        let on = upload(&client, &queries);
+        let named: Vec<u32> = (0..nq).flat_map(|_| 0..nlist as u32).collect();
+        let named = upload(&client, &named);
+        for metric in Metric::ALL {
+            for k in [1, 10, 100, 300] {
+                let mut seen: Option<(Vec<u32>, Vec<i64>)> = None;
+                for filter in filters(gpu) {
+                    let problem = DeviceProblem {
+                        metric,
+                        k,
+                        lists: &world.lists,
+                        queries: &on,
+                        nq,
+                        workspace: 1 << 26,
+                        order: Order::ListMajor,
+                        grain: Grain {
+                            filter,
+                            ..Grain::default()
+                        },
+                    };
+                    poison(&client, &[nq * k, 2 * nq * k]);
+                    let found = scan_on(&problem, Reads::Lists(&named, nlist)).unwrap();
+                    let answer = (
+                        download::<u32>(&client, &found.values, nq * k),
+                        download::<i64>(&client, &found.labels, nq * k),
+                    );
+                    let what = format!("kind {kind} {metric} d {d} k {k} {filter:?} {gpu:?}");
+                    assert!(answer.1[0] >= 0, "{what}");
+                    match &seen {
+                        None => seen = Some(answer),
+                        Some(seen) => assert!(*seen == answer, "{what}"),
+                    }
+                }
+            }
         }
     }
 }

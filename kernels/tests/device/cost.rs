@@ -4,7 +4,7 @@
 use super::support::{Client, Device, Rng, client, download, guises, upload};
 use burn_ivf_kernels::{
     Metric,
-    device::{Gpu, Grain, launches},
+    device::{Filter, Gpu, Grain, launches},
     list_scan::{
         DeviceProblem, Order, Probed, Reads, ScanSize, order_on, restrict::Restriction, scan_cost,
         scan_on,
@@ -167,6 +167,7 @@ fn any_grain_gives_the_same_bits() {
                     },
                     cubes: rng.pick(&[0, 1, 4, 1024]),
                     units: rng.pick(&[0, 32, 64, 250, 256]),
+                    filter: rng.pick(&Filter::ALL),
                 };
                 let order = Order::ALL[turn % 2];
                 assert!(

@@ -6,7 +6,7 @@
 use super::support::{Client, Device, Rng, client, download, poison, upload};
 use burn_ivf_kernels::{
     Metric,
-    device::{Facts, Gpu, Grain},
+    device::{Facts, Filter, Gpu, Grain},
     list_scan::{DeviceProblem, Order, Reads, SKIP, scan_on},
     rows::device::{Added, DeviceLists},
 };
@@ -162,13 +162,17 @@ impl Model {
             nq,
             workspace,
             order,
-            grain: Grain::default(),
+            grain: Grain {
+                filter: rng.pick(&Filter::ALL),
+                ..Grain::default()
+            },
         };
         let what = format!(
             "d {d} nlist {nlist} rows {} k {k} nq {nq} {metric} words {} workspace {workspace} \
-             {order:?} {reads:?} {:?}",
+             {order:?} {reads:?} {:?} {:?}",
             all.len(),
             self.words,
+            problem.grain,
             gpu.facts()
         );
         let found = scan_on(&problem, reads).unwrap();

@@ -6,7 +6,7 @@ use super::{
     support::{Client, Device, Rng, client, guises},
 };
 use burn_ivf_kernels::{
-    device::{Facts, Gpu, Grain},
+    device::{Facts, Filter, Gpu, Grain},
     list_scan::SKIP,
 };
 
@@ -22,6 +22,7 @@ fn grains(rng: &mut Rng) -> [Grain; 2] {
         rows: rng.pick(&[1, 7, 64]),
         cubes: rng.pick(&[1, 64]),
         units: 32,
+        filter: Filter::Nothing,
     };
     [Grain::DEFAULT, tiny]
 }

@@ -210,3 +210,46 @@ inline float __half2float(__half x) { return x; }
 inline __half __float2half(float x) { return x; }
 inline float __bfloat162float(__nv_bfloat16 x) { return x; }
 inline __nv_bfloat16 __float2bfloat16(float x) { return x; }
+
+namespace emulated {
+
+// Towards zero, as tensor cores add.
+inline float cut(double sum) {
+    float near = float(sum);
+    return std::fabs(double(near)) > std::fabs(sum) ? std::nextafterf(near, 0.0f) : near;
+}
+
+// `mma.m16n8k16` of bf16, as PTX lays matrices out: unit 4 g + t holds of rows g and g + 8 of the left one, and of
+// column g of the right one, components 2 t, 2 t + 1, 2 t + 8 and 2 t + 9; of the product, columns 2 t and 2 t + 1
+// of both rows.
+inline void multiply(const uint32_t (&a)[4], const uint32_t (&b)[2], const float (&c)[4], float (&d)[4],
+                     uint32_t line) {
+    uint32_t row = lane() / 4 * 4, column = lane() % 4 * 8;
+    float left[2][16], right[2][16];
+    auto wide = [](uint64_t words, int at) {
+        __nv_bfloat16 x;
+        x.bits = uint16_t(words >> (16 * at));
+        return float(x);
+    };
+    auto both = [](uint32_t low, uint32_t high) { return uint64_t(high) << 32 | low; };
+    for (uint32_t t = 0; t < 4; t++) {
+        uint64_t upper = exchange(both(a[0], a[2]), row + t, line);
+        uint64_t lower = exchange(both(a[1], a[3]), row + t, line);
+        uint64_t first = exchange(both(b[0], b[1]), column + t, line);
+        uint64_t second = exchange(both(b[0], b[1]), column + 4 + t, line);
+        for (int i = 0; i < 4; i++) {
+            int at = 2 * t + i % 2 + i / 2 * 8;
+            left[0][at] = wide(upper, i), left[1][at] = wide(lower, i);
+            right[0][at] = wide(first, i), right[1][at] = wide(second, i);
+        }
+    }
+    for (int i = 0; i < 4; i++) {
+        float sum = c[i];
+        for (int at = 0; at < 16; at++) {
+            sum = cut(double(sum) + double(left[i / 2][at]) * double(right[i % 2][at]));
+        }
+        d[i] = sum;
+    }
+}
+
+} // namespace emulated

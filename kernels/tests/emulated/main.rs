@@ -5,7 +5,7 @@
 //! (`device.hpp`), and each unit runs as a coroutine ([`cube`]): planes of 32 units as NVIDIA's and of
 //! 64 as AMD's CDNA, with the cube sizes and shared memory of those devices. Units that do not meet
 //! where they must, memory beyond a buffer, and what relies on an order of units show; what only a
-//! vendor's compiler or hardware does wrong, and tensor cores, do not.
+//! vendor's compiler or hardware does wrong does not. Tensor cores are emulated as PTX describes them.
 //!
 //! The tests are those of `tests/device`.
 #![cfg(unix)]

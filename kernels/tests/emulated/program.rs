@@ -26,6 +26,14 @@ const OPTIONS: [&str; 9] = [
     "-fno-strict-aliasing",
 ];
 
+/// What stands for it, within the function that CubeCL makes of it.
+const MULTIPLY: &str = "
+    float reg_d[4];
+    emulated::multiply({reg_a_0, reg_a_1, reg_a_2, reg_a_3}, {reg_b_0, reg_b_1}, {reg_c_0, reg_c_1, reg_c_2, reg_c_3},
+                       reg_d, __LINE__);
+    reg_d_0 = reg_d[0], reg_d_1 = reg_d[1], reg_d_2 = reg_d[2], reg_d_3 = reg_d[3];
+";
+
 /// A kernel that the system's C++ compiler has made.
 pub struct Program {
     pub units: [u32; 3],
@@ -72,6 +80,7 @@ impl Program {
 /// The source as C++ for this machine.
 fn whole(source: &str, entry: &str) -> String {
     let mut text = String::from("#include \"device.hpp\"\n");
+    let mut in_assembly = false;
     for line in source.lines() {
         let line = line.trim_end();
         // The vendors' headers; what is used of them is in ours.
@@ -80,6 +89,15 @@ fn whole(source: &str, entry: &str) -> String {
         }
         if line.contains("extern __shared__") {
             text += "unsigned char *const dynamic_shared_mem = emulated::unit->shared;\n";
+            continue;
+        }
+        // PTX for tensor cores; `in_assembly` until its end.
+        if line.contains("asm volatile(\"mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32\"") {
+            text += MULTIPLY;
+            in_assembly = true;
+        }
+        if in_assembly {
+            in_assembly = !line.ends_with(");");
             continue;
         }
         text += line;

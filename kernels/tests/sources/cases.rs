@@ -6,7 +6,7 @@ use super::{
 };
 use burn_ivf_kernels::{
     Metric,
-    device::{Facts, Gpu, Grain, Probe},
+    device::{Facts, Filter, Gpu, Grain, Probe},
     group_tasks::group_on,
     list_scan::{
         DeviceProblem, Order, Orders, Reads, order_on,
@@ -141,6 +141,7 @@ impl<T: Target> Cases<T> {
         for k in [10, 1000] {
             self.by_list(&self.list(MANY, 4096, 2), k, 1 << 14);
         }
+        self.filters(&list);
         // Pairs of all queries at once that are indexed in 64 bits.
         self.say("rounds wide");
         let buffer = self.buffer();
@@ -155,17 +156,52 @@ impl<T: Target> Cases<T> {
             grain: Grain::default(),
         };
         scan_on(&problem, Reads::All).unwrap();
-        let halves = DeviceLists::new(&self.gpu, 100, 1, 2);
-        let mut halves = halves.of(Element::F16).unwrap();
-        self.append(&mut halves, &[0; 9000], &(0..9000).collect::<Vec<_>>());
+        let halves = self.list_of_halves(Element::F16);
         for k in [20, 1000] {
             self.by_list(&halves, k, 1 << 14);
         }
     }
 
+    fn list_of_halves(&self, element: Element) -> DeviceLists<Recorder<T>> {
+        let halves = DeviceLists::new(&self.gpu, 100, 1, 2);
+        let mut halves = halves.of(element).unwrap();
+        self.append(&mut halves, &[0; 9000], &(0..9000).collect::<Vec<_>>());
+        halves
+    }
+
+    /// The same with filters.
+    fn filters(&self, list: &DeviceLists<Recorder<T>>) {
+        let halves = [Element::F16, Element::Bf16];
+        let halves = halves
+            .into_iter()
+            .filter(|half| half.is_supported(&self.gpu));
+        let halves: Vec<_> = halves.map(|half| self.list_of_halves(half)).collect();
+        for filter in [Filter::Products, Filter::TensorCores] {
+            for (k, nq) in [
+                (10, 1 << 10),
+                (20, 1 << 14),
+                (256, 1 << 14),
+                (1000, 1 << 14),
+            ] {
+                self.by_filter(filter, list, k, nq);
+            }
+            for d in [3, 12, 100, 768, 1536] {
+                self.by_filter(filter, &self.list(9000, d, 2), 10, 1 << 14);
+            }
+            for halves in &halves {
+                self.by_filter(filter, halves, 20, 1 << 14);
+            }
+            self.by_filter(filter, &self.list(MANY, 4096, 2), 10, 1 << 14);
+        }
+    }
+
     fn by_list(&self, lists: &DeviceLists<Recorder<T>>, k: usize, nq: usize) {
+        self.by_filter(Filter::Nothing, lists, k, nq);
+    }
+
+    fn by_filter(&self, filter: Filter, lists: &DeviceLists<Recorder<T>>, k: usize, nq: usize) {
         for name in ["all", "lists"] {
-            self.search_by(Order::ListMajor, lists, name, k, nq);
+            self.search_by((Order::ListMajor, filter), lists, name, k, nq);
         }
     }
 
@@ -190,12 +226,12 @@ impl<T: Target> Cases<T> {
     }
 
     fn search(&self, lists: &DeviceLists<Recorder<T>>, name: &str, k: usize, nq: usize) {
-        self.search_by(Order::QueryMajor, lists, name, k, nq);
+        self.search_by((Order::QueryMajor, Filter::Nothing), lists, name, k, nq);
     }
 
     fn search_by(
         &self,
-        order: Order,
+        (order, filter): (Order, Filter),
         lists: &DeviceLists<Recorder<T>>,
         name: &str,
         k: usize,
@@ -210,7 +246,9 @@ impl<T: Target> Cases<T> {
             _ => Reads::Rows(&buffer, 50),
         };
         for metric in Metric::ALL {
-            self.say(&format!("{metric} {name} {order:?} {n}x{d} k {k} nq {nq}"));
+            self.say(&format!(
+                "{metric} {name} {order:?} {filter:?} {n}x{d} k {k} nq {nq}"
+            ));
             let problem = DeviceProblem {
                 metric,
                 k,
@@ -219,7 +257,10 @@ impl<T: Target> Cases<T> {
                 nq,
                 workspace: 256 << 20,
                 order,
-                grain: Grain::default(),
+                grain: Grain {
+                    filter,
+                    ..Grain::default()
+                },
             };
             if order == Order::ListMajor {
                 let runs = order_on(&problem, reads, Restriction::default());

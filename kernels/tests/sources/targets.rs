@@ -3,7 +3,7 @@
 use super::target::{Architecture, Options, Representation, Target};
 use cubecl::{
     cuda::CudaRuntime,
-    features::{Plane, TypeUsage},
+    features::{MmaConfig, Plane, TypeUsage},
     hip::HipRuntime,
     ir::{
         AddressType, DeviceProperties, ElemType, FloatKind, HardwareProperties,
@@ -103,6 +103,17 @@ fn properties(plane: u32, shared: usize, memory: u64, processors: Option<u32>) -
     for (half, _) in halves.into_iter().filter(|(_, there)| *there) {
         let half = StorageType::Scalar(ElemType::Float(half));
         properties.register_type_usage(half, TypeUsage::all());
+    }
+    if nvidia {
+        let float = |kind| StorageType::Scalar(ElemType::Float(kind));
+        properties.features.matmul.mma.insert(MmaConfig {
+            a_type: float(FloatKind::BF16),
+            b_type: float(FloatKind::BF16),
+            cd_type: float(FloatKind::F32),
+            m: 16,
+            n: 8,
+            k: 16,
+        });
     }
     properties.features.plane.insert(Plane::Ops);
     properties

@@ -1,15 +1,29 @@
 //! Compile-time choices of the scan by list, and how it is cut.
 
-use super::rounds::Rounds;
+use super::{
+    bound::{COMPONENTS, slack},
+    rounds::Rounds,
+};
 use crate::{
     Metric,
-    device::{Facts, distance::Compare, queues::Sizes, tile::Block},
+    device::{Facts, Filter, distance::Compare, queues::Sizes, tile::Block},
     list_scan::blueprint::{FLAGS, ROWS_PER_LAUNCH},
     select_k,
 };
 
 /// Shared memory of a cube at most, so that several share a multiprocessor that has more.
 const SHARED: usize = 48 << 10;
+
+/// The same for tensor cores, whose tiles pay when they are large.
+///
+/// Origin: two cubes of a multiprocessor of 227 KB; not measured on a GPU.
+const SHARED_TENSORS: usize = 96 << 10;
+
+/// What tensor cores multiply: rows and queries of a matrix.
+pub(super) const MATRIX: Block = Block {
+    rows: 16,
+    queries: 8,
+};
 
 /// Queries of a tile that are not given up for more tasks: what one block in registers holds.
 ///
@@ -65,12 +79,44 @@ pub(in crate::list_scan) struct Blueprint {
     pub queues: Sizes,
     /// Whether queries are grouped by list; else all read the one list there is.
     pub grouped: bool,
+    /// What keeps pairs from being compared.
+    pub filter: Filter,
+}
+
+/// Where a product lies among those that tensor cores leave to a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::list_scan) struct Place {
+    /// The row: `8 * row` behind the unit's first.
+    pub row: usize,
+    /// The matrix of queries.
+    pub matrix: usize,
+    /// Which of the unit's two queries there.
+    pub query: usize,
 }
 
 impl Blueprint {
     /// For `k` and rows of `padded` components; `None` where shared memory is too small for two queries.
-    /// Where k is too large for queues they keep none, and lists are read in [`Rounds`].
+    /// Where k is too large for queues they keep none, and lists are read in [`Rounds`]. The filter is the
+    /// one asked for, or the next weaker one that the device and its memory allow.
     pub fn new(facts: &Facts, metric: Metric, padded: usize, k: usize, load: Load) -> Option<Self> {
+        let weaker = match facts.grain.filter {
+            Filter::Nothing => 2,
+            Filter::Products => 1,
+            Filter::TensorCores => 0,
+        };
+        let filters = [Filter::TensorCores, Filter::Products, Filter::Nothing];
+        let mut filters = filters.into_iter().skip(weaker);
+        filters.find_map(|filter| Self::of(filter, facts, metric, padded, k, load))
+    }
+
+    fn of(
+        filter: Filter,
+        facts: &Facts,
+        metric: Metric,
+        padded: usize,
+        k: usize,
+        load: Load,
+    ) -> Option<Self> {
         let compare = Compare::new(metric, padded, facts.lanes);
         let units = facts.grain.units(facts.units, facts.lanes);
         let kept = if k <= select_k::QUEUE_K {
@@ -78,43 +124,177 @@ impl Blueprint {
         } else {
             0
         };
-        let sizes = |queues, pairs| Sizes {
-            units,
-            queues,
-            kept,
-            pairs,
+        // The fewest queries of a tile, and what a cube compares at once: with 64 registers of partial
+        // sums (a pair's sixteen lie in one unit or in four), or with 32 of a plane's products.
+        let (few, block) = match (filter, facts.lanes) {
+            (Filter::TensorCores, _) => (
+                MATRIX.queries,
+                Block {
+                    rows: 32,
+                    queries: 32,
+                },
+            ),
+            (_, 4) => (
+                2,
+                Block {
+                    rows: 2,
+                    queries: 8,
+                },
+            ),
+            _ => (
+                2,
+                Block {
+                    rows: 1,
+                    queries: 4,
+                },
+            ),
         };
-        let fits = |tile: usize, pairs: usize| {
-            let bytes = tile * (padded * 4 + 4) + sizes(tile, pairs).bytes() + FLAGS;
-            bytes <= facts.shared.min(SHARED)
+        let tensors = facts.tensor_cores && facts.lanes == 4 && units.is_multiple_of(32);
+        let possible = match filter {
+            Filter::Nothing => true,
+            Filter::Products => padded <= COMPONENTS,
+            Filter::TensorCores => padded <= COMPONENTS && tensors,
         };
-        let most = load.tile(facts).min(units);
-        let tile_for = |pairs: usize| {
-            let mut tiles = (1..=most.ilog2()).rev().map(|power| 1 << power);
-            tiles.find(|&tile| fits(tile, pairs))
-        };
-        // Shorter queues where those asked for leave no room for two queries.
-        let (least, mut pairs) = ((2 * kept).max(1), facts.grain.pairs(kept));
-        while pairs > least && !fits(2, pairs) {
-            pairs /= 2;
-        }
-        let tile = tile_for(pairs)?;
-        // 64 registers of partial sums: a pair's sixteen lie in one unit or in four.
-        let (rows, queries) = if facts.lanes == 4 { (2, 8) } else { (1, 4) };
-        Some(Self {
+        let print = |queues: usize, pairs| Self {
             compare,
             block: Block {
-                rows,
-                queries: tile.min(queries),
+                queries: queues.min(block.queries),
+                ..block
             },
-            queues: sizes(tile, pairs),
+            queues: Sizes {
+                units,
+                queues,
+                kept,
+                pairs,
+            },
             grouped: load.grouped,
-        })
+            filter,
+        };
+        let shared = facts.shared.min(match filter {
+            Filter::TensorCores => SHARED_TENSORS,
+            _ => SHARED,
+        });
+        let fits = |tile, pairs| print(tile, pairs).bytes() <= shared;
+        let most = load.tile(facts).max(few).min(units);
+        if !possible || most < few {
+            return None;
+        }
+        let tile_for = |pairs: usize| {
+            let mut tiles = (few.ilog2()..=most.ilog2()).rev().map(|power| 1 << power);
+            tiles.find(|&tile| fits(tile, pairs))
+        };
+        // Shorter queues where those asked for leave no room for the fewest queries.
+        let (least, mut pairs) = ((2 * kept).max(1), facts.grain.pairs(kept));
+        while pairs > least && !fits(few, pairs) {
+            pairs /= 2;
+        }
+        Some(print(tile_for(pairs)?, pairs))
+    }
+
+    /// Bytes of shared memory.
+    fn bytes(&self) -> usize {
+        let vectors = match self.filter {
+            Filter::TensorCores => self.rounded() * 8,
+            _ => self.kept() * 16,
+        };
+        let waiting = match self.filter {
+            Filter::Nothing => 0,
+            _ => (self.waiting() + self.queues.queues + 1) * 4,
+        };
+        vectors + waiting + self.queues.queues * 4 + self.queues.bytes() + FLAGS
     }
 
     /// Vectors of shared memory for the queries.
     pub fn kept(&self) -> usize {
         self.queues.queues * self.compare.vectors
+    }
+
+    /// The same for tensor cores, of components in 16 bits.
+    pub fn rounded(&self) -> usize {
+        self.queues.queues * self.stride()
+    }
+
+    /// Vectors from one query to the next there: whole matrices of 16 components, and an odd number of
+    /// these, so that four units with each of four queries read from all banks of the memory.
+    pub fn stride(&self) -> usize {
+        let vectors = self.compare.vectors.next_multiple_of(4);
+        vectors + (vectors + 4) % 8
+    }
+
+    /// Rows that a cube compares with its queries from one look at their limits to the next.
+    pub fn step(&self) -> usize {
+        let together = match self.filter {
+            Filter::TensorCores => 32,
+            _ => self.compare.lanes as usize,
+        };
+        self.queues.units / together * self.block.rows
+    }
+
+    /// Pairs that may wait to be compared. What finds no room waits in its unit.
+    ///
+    /// Origin: two for every unit; not measured on a GPU.
+    pub fn waiting(&self) -> usize {
+        2 * self.queues.units
+    }
+
+    /// Pairs whose products a unit is left with, 32 at most.
+    pub fn tested(&self) -> usize {
+        match self.filter {
+            Filter::TensorCores => self.block.pairs() / 32,
+            _ => self.block.own(self.compare),
+        }
+    }
+
+    /// Where pair `i` of those lies, by tensor cores.
+    pub fn place(&self, i: usize) -> Place {
+        let across = self.block.queries / MATRIX.queries;
+        Place {
+            row: i / 2 / across,
+            matrix: i / 2 % across,
+            query: i % 2,
+        }
+    }
+
+    /// The bits of the pairs of row `r` of a unit among those.
+    pub fn of_row(&self, r: usize) -> u32 {
+        let bits = (0..self.tested()).filter(|&i| self.place(i).row == r);
+        bits.fold(0, |all, i| all | 1 << i)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> u32 {
+        u32::MAX >> (32 - self.tested())
+    }
+
+    /// How far the code of pair `i` is behind that of the first: rows of a step for each query, one for
+    /// each row.
+    pub fn offset(&self, i: usize) -> u32 {
+        let (query, row) = match self.filter {
+            Filter::TensorCores => {
+                let place = self.place(i);
+                (place.matrix * MATRIX.queries + place.query, 8 * place.row)
+            }
+            _ => (i, 0),
+        };
+        (query * self.step() + row) as u32
+    }
+
+    /// How products are summed.
+    pub fn products(&self) -> Compare {
+        Compare {
+            l2: false,
+            ..self.compare
+        }
+    }
+
+    /// What its filter allows for.
+    pub fn slack(&self) -> f32 {
+        let metric = if self.compare.l2 {
+            Metric::L2
+        } else {
+            Metric::InnerProduct
+        };
+        slack(self.filter, metric, 4 * self.compare.vectors)
     }
 
     /// How a scan of `nq` queries that each probe `nprobe` lists of lengths `lens` is cut, within
@@ -213,16 +393,6 @@ mod tests {
     use super::*;
     use crate::device::Grain;
 
-    const H200: Facts = Facts {
-        units: 1024,
-        shared: 227 << 10,
-        buffer: usize::MAX,
-        lanes: 4,
-        processors: 132,
-        wide: true,
-        grain: Grain::DEFAULT,
-    };
-
     fn tile(facts: &Facts, d: usize, k: usize, load: Load) -> Option<usize> {
         let print = Blueprint::new(facts, Metric::L2, d, k, load)?;
         let kept = print.queues.kept;
@@ -248,44 +418,57 @@ mod tests {
             (128, 128, 5000, Some(8)),
             (19_600, 8192, 257, None),
         ] {
-            assert_eq!(tile(&H200, d, k, load(nq)), expected, "nq {nq} d {d} k {k}");
+            assert_eq!(
+                tile(&Facts::H200, d, k, load(nq)),
+                expected,
+                "nq {nq} d {d} k {k}"
+            );
         }
         let small = Facts {
             shared: 16 << 10,
             lanes: 1,
-            ..H200
+            ..Facts::H200
         };
         assert_eq!(tile(&small, 128, 20, load(19_600)), Some(8));
         assert_eq!(tile(&small, 128, 256, load(19_600)), Some(2));
         // Centroids: few rows, so tiles are small and many.
-        assert_eq!(tile(&H200, 128, 32, Load::new(false, 512, 1, 512)), Some(8));
+        assert_eq!(
+            tile(&Facts::H200, 128, 32, Load::new(false, 512, 1, 512)),
+            Some(8)
+        );
     }
 
     #[test]
     fn pieces_fill_the_device_and_pairs_the_workspace() {
         let even = |nlist: usize, len: usize| vec![len; nlist];
-        let cut = Cut::in_queues(&H200, 32, (19_600, 32, 20), even(512, 512), 256 << 20);
+        let cut = Cut::in_queues(
+            &Facts::H200,
+            32,
+            (19_600, 32, 20),
+            even(512, 512),
+            256 << 20,
+        );
         assert_eq!(
             (cut.rows >= 512, cut.width, cut.queries),
             (true, 640, 19_600)
         );
         // One list of a million rows for 1000 queries: pieces for every multiprocessor.
-        let flat = Cut::in_queues(&H200, 32, (1000, 1, 10), even(1, 1 << 20), 256 << 20);
+        let flat = Cut::in_queues(&Facts::H200, 32, (1000, 1, 10), even(1, 1 << 20), 256 << 20);
         let pieces = (1_usize << 20).div_ceil(flat.rows);
         assert!(
             pieces * 32 >= 4 * 132 && flat.width == pieces * 10,
             "{flat:?}"
         );
-        let tight = Cut::in_queues(&H200, 32, (19_600, 32, 20), even(512, 512), 1 << 20);
+        let tight = Cut::in_queues(&Facts::H200, 32, (19_600, 32, 20), even(512, 512), 1 << 20);
         assert!(tight.queries * tight.width * 8 <= 1 << 20, "{tight:?}");
         assert!(tight.queries >= 32);
         // Half of all rows in one list: only its probes leave room for more pairs.
         let mut lens = even(511, 256);
         lens.push(511 * 256);
-        let skewed = Cut::in_queues(&H200, 32, (512, 32, 20), lens, 256 << 20);
+        let skewed = Cut::in_queues(&Facts::H200, 32, (512, 32, 20), lens, 256 << 20);
         let long = (511_usize * 256).div_ceil(skewed.rows);
         assert_eq!(skewed.width, (31 + long) * 20, "{skewed:?}");
-        let tiny = Cut::in_queues(&H200, 2, (5, 3, 256), vec![0, 4, 1], 8);
+        let tiny = Cut::in_queues(&Facts::H200, 2, (5, 3, 256), vec![0, 4, 1], 8);
         assert_eq!((tiny.queries, tiny.width), (1, 5));
     }
 }

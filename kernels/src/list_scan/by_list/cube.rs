@@ -29,23 +29,30 @@ pub(super) struct TileArgs {
     pub k: u32,
     /// 0, for [`crate::device::distance::key`].
     pub zero: f32,
+    /// What a filter allows for ([`super::bound`]).
+    pub slack: f32,
 }
 
 /// What a cube works at: a piece of a list, and a tile of the queries that probe it.
 #[derive(CubeType, Clone, Copy)]
-struct Task {
+pub(super) struct Task {
     /// Where the list starts; the slots read.
-    start: u32,
-    from: u32,
-    to: u32,
+    pub start: u32,
+    pub from: u32,
+    pub to: u32,
     /// The first of the tile's (query, list) pairs, and how many.
-    pair: u32,
-    active: u32,
+    pub pair: u32,
+    pub active: u32,
 }
 
 /// Lists as [`super::tasks`] lays them out: four words each, and the sums behind the last.
 #[cube]
-fn task_at(lists: &Array<u32>, task: u32, args: TileArgs, #[comptime] print: Blueprint) -> Task {
+pub(super) fn task_at(
+    lists: &Array<u32>,
+    task: u32,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) -> Task {
     // The last list whose first task is not behind this one.
     let mut low = 0u32.runtime();
     let mut high = args.nlist;
@@ -129,7 +136,7 @@ pub(super) fn keep_best_by_list<F: Float, N: Size>(
 
 /// The queries of a tile, and their limits.
 #[cube]
-fn name(
+pub(super) fn name(
     pairs: &Array<u32>,
     state: &Array<Atomic<u32>>,
     names: &mut SharedMemory<u32>,
@@ -150,6 +157,8 @@ fn name(
             // No key is 0: a query that is not searchable.
             if limit > 0u32 {
                 queues.open(q as usize, limit);
+            } else {
+                query = u32::MAX.runtime();
             }
         }
         names[q as usize] = query;
@@ -158,7 +167,7 @@ fn name(
 
 /// Copies the tile's queries to shared memory; zeros for those that are missing.
 #[cube]
-fn load<N: Size>(
+pub(super) fn load<N: Size>(
     queries: &Array<Vector<f32, N>>,
     kept: &mut SharedMemory<Vector<f32, N>>,
     names: &SharedMemory<u32>,
@@ -284,20 +293,33 @@ fn offer(
         }
         go = queues.any(refused, print.queues);
         if go {
-            if comptime!(print.queues.kept > 0) {
-                queues.sort(args.k, false, print.queues);
-                share(state, names, queues, args, true, print);
-            } else {
-                append(state, names, queues, out, args, print);
-            }
+            make_room(state, names, queues, out, args, print);
         }
+    }
+}
+
+/// Makes room in full buffers. All units call it.
+#[cube]
+pub(super) fn make_room(
+    state: &Array<Atomic<u32>>,
+    names: &SharedMemory<u32>,
+    queues: &mut Queues,
+    out: &mut Array<u32>,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) {
+    if comptime!(print.queues.kept > 0) {
+        queues.sort(args.k, false, print.queues);
+        share(state, names, queues, args, true, print);
+    } else {
+        append(state, names, queues, out, args, print);
     }
 }
 
 /// Hears of the k-th best keys that other cubes have found; tells them, if asked to, the k-th best of
 /// every queue. All units call it.
 #[cube]
-fn share(
+pub(super) fn share(
     state: &Array<Atomic<u32>>,
     names: &SharedMemory<u32>,
     queues: &mut Queues,
@@ -323,7 +345,7 @@ fn share(
 
 /// Appends what the queues hold to the pairs of their queries. All units call it.
 #[cube]
-fn append(
+pub(super) fn append(
     state: &Array<Atomic<u32>>,
     names: &SharedMemory<u32>,
     queues: &mut Queues,

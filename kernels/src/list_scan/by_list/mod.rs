@@ -18,16 +18,20 @@
 //! ([`crate::select_k::trim_on`]), whose last key the next round starts from.
 
 mod blueprint;
+mod bound;
 mod cube;
+mod filter;
+mod products;
 mod rounds;
 mod tasks;
+mod tensor;
 
 pub(super) use blueprint::{Blueprint, Cut, Load};
 
 use super::{DeviceProblem, Reads, device::output_of};
 use crate::{
     KernelError,
-    device::{VECTOR, array},
+    device::{Filter, VECTOR, array},
     group_tasks::{Grouped, group_on},
     rows::device::Element,
     select_k::{SelectedOnDevice, Source, trim_on},
@@ -35,7 +39,9 @@ use crate::{
 use cube::{TileArgsLaunch, keep_best_by_list};
 use cubecl::{prelude::*, server::Handle};
 use half::{bf16, f16};
+use products::keep_best_by_products;
 use tasks::{PiecesLaunch, begin, lay_out};
+use tensor::keep_best_by_tensors;
 
 /// The choices for a scan by list; `None` where it cannot be read so.
 pub(super) fn blueprint<R: Runtime>(
@@ -214,19 +220,27 @@ impl<R: Runtime> Part<'_, R> {
             self.cut.width as u32,
             problem.k as u32,
             0.0,
+            print.slack(),
         );
         let pairs_len = if print.grouped {
             self.count * self.nprobe
         } else {
             1
         };
+        let units = CubeDim::new_1d(print.queues.units as u32);
+        let grid = gpu.grid(self.cut.cubes);
+        let scan = match print.filter {
+            Filter::Nothing => keep_best_by_list::launch_unchecked::<F, R>,
+            Filter::Products => keep_best_by_products::launch_unchecked::<F, R>,
+            Filter::TensorCores => keep_best_by_tensors::launch_unchecked::<F, R>,
+        };
         // SAFETY: tasks end at the table's last; queries are pairs divided by nprobe, so below
         // count, rows lie within extents (a piece's first by idle units), pairs below `count · width`.
         unsafe {
-            keep_best_by_list::launch_unchecked::<F, R>(
+            scan(
                 gpu.client(),
-                gpu.grid(self.cut.cubes),
-                CubeDim::new_1d(print.queues.units as u32),
+                grid,
+                units,
                 address,
                 VECTOR,
                 array(self.queries, query_words),

@@ -151,16 +151,6 @@ mod tests {
     use super::*;
     use crate::device::Grain;
 
-    const H200: Facts = Facts {
-        units: 1024,
-        shared: 227 << 10,
-        buffer: usize::MAX,
-        lanes: 4,
-        processors: 132,
-        wide: true,
-        grain: Grain::DEFAULT,
-    };
-
     /// The slots that the device reads in round `round` of list `list`: `tasks.rs` in plain numbers.
     fn share(rounds: Rounds, round: usize, list: usize, len: usize) -> (usize, usize) {
         let slices = rounds.slices(len);
@@ -198,7 +188,7 @@ mod tests {
     fn there_is_room_for_k_and_a_round() {
         let even = |nlist: usize, len: usize| vec![len; nlist];
         let cut = |nq, nprobe, k, lens, workspace| {
-            Cut::in_rounds(&H200, 32, (nq, nprobe, k), lens, workspace)
+            Cut::in_rounds(&Facts::H200, 32, (nq, nprobe, k), lens, workspace)
         };
         // Slices of 256 rows at least: two rounds.
         let seed = cut(19_600, 32, 1000, even(512, 512), 256 << 20);

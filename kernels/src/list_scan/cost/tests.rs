@@ -2,16 +2,6 @@
 
 use super::*;
 
-const H200: Facts = Facts {
-    units: 1024,
-    shared: 227 << 10,
-    buffer: usize::MAX,
-    lanes: 4,
-    processors: 132,
-    wide: true,
-    grain: Grain::DEFAULT,
-};
-
 /// Bytes a second from memory, and operations a second, of the floors below.
 const MEMORY: f64 = 4.3e12;
 const SUMS: f64 = 50e12;
@@ -34,7 +24,7 @@ fn size(lens: &[usize], nq: usize, nprobe: usize, order: Order) -> ScanSize<'_> 
 }
 
 fn of(kernel: &str, size: &ScanSize<'_>) -> KernelCost {
-    let costs = scan_cost(&H200, size);
+    let costs = scan_cost(&Facts::H200, size);
     let found = costs.iter().find(|cost| cost.kernel == kernel);
     *found.unwrap_or_else(|| panic!("no {kernel} in {costs:?}"))
 }
@@ -107,7 +97,7 @@ fn a_row_is_read_once_a_tile() {
     // A queue of its own for every block of 8: 1225 queries take 154 blocks, 1232 places.
     near(even.flops / even.useful, 1232.0 / 1225.0, 1e-6);
     // Pairs left and read again: 200 MB.
-    let costs = scan_cost(&H200, &size(&lens, 19_600, 32, Order::ListMajor));
+    let costs = scan_cost(&Facts::H200, &size(&lens, 19_600, 32, Order::ListMajor));
     let merge = costs.iter().find(|cost| cost.kernel == "by_queue").unwrap();
     near(2.0 * merge.bytes, 2.0 * (100.4e6 + 19_600.0 * 240.0), 0.01);
     let names: Vec<_> = costs.iter().map(|cost| cost.kernel).collect();
@@ -135,7 +125,7 @@ fn many_results_are_found_in_rounds() {
     };
     let few = of("keep_best_by_list", &asked(20, Order::ListMajor));
     for k in [257, 1000, 5000] {
-        let by_list = scan_cost(&H200, &asked(k, Order::ListMajor));
+        let by_list = scan_cost(&Facts::H200, &asked(k, Order::ListMajor));
         let found = |kernel| *by_list.iter().find(|cost| cost.kernel == kernel).unwrap();
         let (scan, trim) = (found("keep_best_by_list"), found("trim_pairs"));
         let parts = found("begin").launches;
@@ -223,5 +213,5 @@ fn costs_follow_the_grain() {
         0.504 * of("keep_best", &full).bytes,
         0.01,
     );
-    assert!(scan_cost(&H200, &ScanSize { nq: 0, ..asked }).is_empty());
+    assert!(scan_cost(&Facts::H200, &ScanSize { nq: 0, ..asked }).is_empty());
 }

@@ -4,7 +4,7 @@ use super::{
     super::{Order, by_list},
     Costs, DIGITS,
 };
-use crate::rows::copy::padded;
+use crate::{device::Filter, rows::copy::padded};
 
 /// The pieces that a list of `len` rows is read in, in all rounds, and the steps of `step` rows they take.
 fn steps(len: usize, cut: by_list::Cut, step: usize) -> (f64, f64) {
@@ -60,7 +60,14 @@ impl Costs<'_> {
         queries: usize,
     ) {
         let (size, count) = (self.size, queries as f64);
-        let ((query, row), pair) = (self.bytes(), self.pair());
+        let (query, row) = self.bytes();
+        let product = (2 * padded(size.d)) as f64;
+        // A filter's products; the norms of rows, for every tile or block; queries read once more.
+        let (kernel, pair, norms, asks) = match print.filter {
+            Filter::Nothing => ("keep_best_by_list", self.pair(), (0.0, 0.0), 1.0),
+            Filter::Products => ("keep_best_by_products", product, (product, 0.0), 2.0),
+            Filter::TensorCores => ("keep_best_by_tensors", product, (0.0, product), 2.0),
+        };
         let (nlist, pairs) = (size.lens.len() as f64, count * nprobe as f64);
         let rounds = cut.rounds.count as f64;
         self.launch("begin", count * query, count * query, count * 8.0);
@@ -72,7 +79,7 @@ impl Costs<'_> {
         let stores = (placed, placed, rounds * table);
         self.launches("lay_out", cut.rounds.count, stores, (0.0, 0.0));
         let (block, queued) = (print.block, print.queues.kept > 0);
-        let step = print.queues.units / print.compare.lanes as usize * block.rows;
+        let step = print.step();
         let readers = self.readers(queries, print.queues.queues, block.queries);
         let (mut loads, mut rows, mut left, mut flops, mut useful) = (0.0, 0.0, 0.0, 0.0, 0.0);
         for (&len, readers) in size.lens.iter().zip(&readers).filter(|(len, _)| **len > 0) {
@@ -83,16 +90,18 @@ impl Costs<'_> {
             loads += readers.tiles * (len * row + pieces * task);
             // The query, its name and limit; in queues the limit again before every step.
             let limits = if queued { steps * 4.0 } else { 0.0 };
-            loads += readers.mean * (pieces * (query + 8.0) + limits);
+            loads += readers.mean * (pieces * (asks * query + 8.0) + limits);
             rows += readers.any * len * row;
             let most = if queued { pieces * size.k as f64 } else { len };
             left += readers.mean * len.min(most);
-            flops += readers.blocks * block.queries as f64 * steps * step as f64 * pair;
+            let slots = steps * step as f64;
+            flops += readers.blocks * block.queries as f64 * slots * pair;
+            flops += (readers.tiles * norms.0 + readers.blocks * norms.1) * slots;
             useful += readers.mean * len * pair;
         }
         let once = rows + rounds * (count * (query + 8.0) + pairs * 4.0 + table);
         self.launches(
-            "keep_best_by_list",
+            kernel,
             cut.rounds.count,
             (loads, once, left * 8.0),
             (flops, useful),

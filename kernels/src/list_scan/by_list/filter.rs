@@ -1,0 +1,225 @@
+//! Pairs that need not be compared: their inner product shows that their key cannot be among the k best
+//! ([`super::bound`]). What is left is compared as ever, so the answer has the same bits.
+
+use super::{
+    blueprint::Blueprint,
+    bound::SHORT,
+    cube::{Task, TileArgs, make_room},
+};
+use crate::device::{
+    claim,
+    distance::{key, wide},
+    queue::{key_bits, key_value},
+    queues::Queues,
+};
+use cubecl::prelude::*;
+
+/// The largest key a query without an open queue takes: none.
+const CLOSED: f32 = -3.0e38;
+/// A bound above is not one.
+const LARGEST: f32 = 3.0e38;
+
+/// Pairs of a step that wait to be compared.
+#[derive(CubeType)]
+pub(super) struct Waiting {
+    /// Query of the tile times rows of a step, plus row of the step.
+    pair: SharedMemory<u32>,
+    /// How many were put in, and not: those that found no room.
+    count: SharedMemory<Atomic<u32>>,
+    /// What each query of the tile adds to a bound.
+    weight: SharedMemory<f32>,
+}
+
+#[cube]
+impl Waiting {
+    /// The memory, claimed ([`claim`]); the first of `count` is 0.
+    pub fn new(#[comptime] print: Blueprint) -> Waiting {
+        let mut pair = SharedMemory::<u32>::new(print.waiting());
+        let count = SharedMemory::<Atomic<u32>>::new(1usize);
+        let mut weight = SharedMemory::<f32>::new(print.queues.queues);
+        claim::words(&mut pair);
+        claim::counters(&count);
+        weight[0] = 0.0f32;
+        Waiting {
+            pair,
+            count,
+            weight,
+        }
+    }
+
+    /// Puts in the pairs of this unit whose bits are set in `left`; the bits of those that found no room.
+    pub fn put(&mut self, base: u32, left: u32, #[comptime] print: Blueprint) -> u32 {
+        let mut left = left;
+        #[unroll]
+        for i in 0..comptime!(print.tested()) {
+            if (left >> comptime!(i as u32)) & 1u32 == 1u32 {
+                let place = self.count[0].fetch_add(1u32);
+                if place < comptime!(print.waiting() as u32) {
+                    self.pair[place as usize] = base + comptime!(print.offset(i));
+                    left &= comptime!(!(1u32 << i));
+                }
+            }
+        }
+        left
+    }
+}
+
+/// The squared norm of the row that starts at vector `row`, in every unit that reads it.
+#[cube]
+pub(super) fn square<F: Float, N: Size>(
+    rows: &Array<Vector<F, N>>,
+    row: usize,
+    #[comptime] print: Blueprint,
+) -> f32 {
+    let lanes = comptime!(print.compare.lanes as usize);
+    let mut sum = Vector::<f32, N>::new(0.0f32);
+    let mut at = UNIT_POS as usize % lanes;
+    while at < print.compare.vectors {
+        let components = wide::<F, N>(rows[row + at]);
+        sum = fma(components, components, sum);
+        at += lanes;
+    }
+    of_lanes((sum[0] + sum[2]) + (sum[1] + sum[3]), print)
+}
+
+/// The sum over the units that read a row together.
+#[cube]
+pub(super) fn of_lanes(part: f32, #[comptime] print: Blueprint) -> f32 {
+    let mut sum = part;
+    if comptime!(print.compare.lanes == 4) {
+        sum += plane_shuffle_xor(sum, 1u32);
+        sum += plane_shuffle_xor(sum, 2u32);
+    }
+    sum
+}
+
+/// What a row of that squared norm adds to a bound.
+#[cube]
+pub(super) fn weight_of_row(square: f32, args: TileArgs, #[comptime] print: Blueprint) -> f32 {
+    if comptime!(print.compare.l2) {
+        square - args.slack * square
+    } else {
+        f32::sqrt(square) + SHORT
+    }
+}
+
+/// Weighs the tile's queries; 0 for those that are missing. All units call it, after a barrier; another
+/// must follow.
+#[cube]
+pub(super) fn weigh<N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    names: &SharedMemory<u32>,
+    waiting: &mut Waiting,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) {
+    let lanes = comptime!(print.compare.lanes as usize);
+    let groups = comptime!(print.queues.units / print.compare.lanes as usize);
+    let group = UNIT_POS as usize / lanes;
+    // As many turns in every unit.
+    for turn in 0..comptime!(print.queues.queues.div_ceil(groups)) {
+        let q = turn * groups + group;
+        let mut name = u32::MAX.runtime();
+        if q < print.queues.queues {
+            name = names[q];
+        }
+        let there = name != u32::MAX;
+        let query = args.first + select(there, name, 0u32);
+        let square = square::<f32, N>(queries, query as usize * print.compare.vectors, print);
+        if q < print.queues.queues && UNIT_POS as usize % lanes == 0 {
+            let mut weight = weight_of_row(square, args, print);
+            if comptime!(!print.compare.l2) {
+                weight *= args.slack;
+            }
+            waiting.weight[q] = select(there, weight, 0.0f32);
+        }
+    }
+}
+
+/// Whether the pair of a row and query `q` of the tile cannot be among the k best.
+#[cube]
+pub(super) fn is_excluded(
+    product: f32,
+    row: f32,
+    q: usize,
+    waiting: &Waiting,
+    queues: &Queues,
+    #[comptime] print: Blueprint,
+) -> bool {
+    let query = waiting.weight[q];
+    let bound = if comptime!(print.compare.l2) {
+        fma(-2.0f32, product, query + row)
+    } else {
+        fma(0.0f32 - query, row, 0.0f32 - product)
+    };
+    let limit = queues.limit(q);
+    bound > select(limit == 0u32, CLOSED, key_value(limit)) && bound < LARGEST
+}
+
+/// Compares the pairs that wait, and offers them to the queues of their queries; whether some found no
+/// room to wait. All units call it, after [`Waiting::put`].
+#[cube]
+pub(super) fn settle<F: Float, N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
+    ranks: &Array<u32>,
+    state: &Array<Atomic<u32>>,
+    names: &SharedMemory<u32>,
+    queues: &mut Queues,
+    waiting: &mut Waiting,
+    out: &mut Array<u32>,
+    task: Task,
+    step: u32,
+    args: TileArgs,
+    #[comptime] print: Blueprint,
+) -> bool {
+    sync_cube();
+    let all = waiting.count[0].load();
+    let n = min(all, comptime!(print.waiting() as u32));
+    let groups = comptime!(print.queues.units as u32 / print.compare.lanes);
+    let group = UNIT_POS / comptime!(print.compare.lanes);
+    let mut at = 0u32.runtime();
+    while at < n {
+        let mine = at + group < n;
+        let pair = waiting.pair[select(mine, at + group, 0u32) as usize];
+        let q = (pair / comptime!(print.step() as u32)) as usize;
+        let slot = step + pair % comptime!(print.step() as u32);
+        let position = (task.start + slot) as usize;
+        let name = names[q];
+        let there = mine && name != u32::MAX;
+        let from = (args.first + select(there, name, 0u32)) as usize * print.compare.vectors;
+        let key = key::<F, N>(
+            &queries.slice(from, from + print.compare.vectors),
+            rows,
+            position * print.compare.vectors,
+            args.zero,
+            print.compare,
+        );
+        let ord = ranks[position];
+        let first = UNIT_POS % comptime!(print.compare.lanes) == 0u32;
+        let mut bits = select(there && first, key_bits(key), u32::MAX);
+        let mut go = true.runtime();
+        while go {
+            let mut refused = false.runtime();
+            if queues.wants(q, bits, ord) {
+                if queues.push(q, bits, ord, print.queues) {
+                    bits = u32::MAX;
+                } else {
+                    refused = true;
+                }
+            }
+            go = queues.any(refused, print.queues);
+            if go {
+                make_room(state, names, queues, out, args, print);
+            }
+        }
+        at += groups;
+    }
+    // All have read the count.
+    sync_cube();
+    if UNIT_POS == 0 {
+        waiting.count[0].store(0u32);
+    }
+    sync_cube();
+    all > n
+}

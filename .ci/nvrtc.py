@@ -4,8 +4,8 @@
     nvrtc.py SOURCES WHEELS [ARCHITECTURE..]
 
 SOURCES holds a folder per architecture (sm_80, sm_90) with one .cu file per kernel, as the test
-`sources` of burn-ivf-kernels writes them. WHEELS is a folder into which nvidia-cuda-nvrtc-cu12 and
-nvidia-cuda-runtime-cu12 were installed (pip install --target). Prints what ptxas says of every
+`sources` of burn-ivf-kernels writes them. WHEELS is a folder into which nvidia-cuda-nvrtc-cu12,
+nvidia-cuda-runtime-cu12 and nvidia-cuda-nvcc-cu12 (for crt/mma.h) were installed (pip install --target). Prints what ptxas says of every
 kernel and, at the end, the extremes of each kernel function; fails if one does not compile.
 """
 
@@ -29,7 +29,7 @@ class Nvrtc:
             ctypes.CDLL(str(builtins), mode=ctypes.RTLD_GLOBAL)
         self.lib = ctypes.CDLL(str(next(lib.glob("libnvrtc.so.*"))))
         self.lib.nvrtcGetErrorString.restype = ctypes.c_char_p
-        self.include = wheels / "nvidia" / "cuda_runtime" / "include"
+        self.include = [wheels / "nvidia" / name / "include" for name in ("cuda_runtime", "cuda_nvcc")]
 
     def call(self, name, *args):
         status = getattr(self.lib, name)(*args)
@@ -51,7 +51,7 @@ class Nvrtc:
         # the driver's own ptxas compiles: registers may differ a little.)
         options = [
             f"--gpu-architecture={architecture}",
-            f"--include-path={self.include}",
+            *[f"--include-path={folder}" for folder in self.include],
             "-lineinfo",
             "--ptxas-options=-v",
         ]

@@ -15,6 +15,7 @@ mod recorder;
 mod target;
 mod targets;
 
+use burn_ivf_kernels::device::Facts;
 use cubecl::{cuda::CudaRuntime, hip::HipRuntime};
 use recorder::Kernel;
 use std::{
@@ -40,7 +41,13 @@ fn check<T: Target>(devices: &[(&str, Architecture)], extension: &str) {
         let tape = client.info().lock().unwrap();
         assert!(tape.failures.is_empty(), "{name}: {:#?}", tape.failures);
         let launched: BTreeSet<_> = tape.kernels.iter().map(|k| k.path.clone()).collect();
-        let missing: Vec<_> = kernels().difference(&launched).cloned().collect();
+        // CubeCL reaches no matrix units of AMD's that these take.
+        let tensor_cores = Facts::of(&client).tensor_cores;
+        let missing: Vec<_> = kernels()
+            .difference(&launched)
+            .filter(|kernel| tensor_cores || !kernel.ends_with("::keep_best_by_tensors"))
+            .cloned()
+            .collect();
         assert!(missing.is_empty(), "{name}: nothing launches {missing:?}");
         for kernel in &tape.kernels {
             if let Some(fault) = fault(&kernel.source) {

@@ -115,7 +115,7 @@ pub fn list_major_in_tiny_tiles<B: IvfBackend>(device: &B::Device) {
             forced = forced.with(knob, set).unwrap();
         }
         index.set_tuning(forced.clone());
-        for (nq, k) in [(1, 9), (40, 40)] {
+        for (nq, k) in [(1, 9), (40, 40), (40, 300)] {
             let queries = queries.range(0..nq);
             let params = SearchParams::exact().with_nprobe(5);
             let found = search_ivf(&index, &queries, k, &params);

@@ -230,11 +230,10 @@ impl Blueprint {
         self.queues.units / together * self.block.rows
     }
 
-    /// Pairs that may wait to be compared. What finds no room waits in its unit.
-    ///
-    /// Origin: two for every unit; not measured on a GPU.
+    /// Pairs that may wait to be compared: one for each group of units that read a row together. What finds
+    /// no room waits in its unit, and is tested against the new limits first.
     pub fn waiting(&self) -> usize {
-        2 * self.queues.units
+        self.queues.units / self.compare.lanes as usize
     }
 
     /// Pairs whose products a unit is left with, 32 at most.

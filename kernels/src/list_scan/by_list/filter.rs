@@ -32,7 +32,7 @@ pub(super) struct Waiting {
 
 #[cube]
 impl Waiting {
-    /// The memory, claimed ([`claim`]); the first of `count` is 0.
+    /// The memory, claimed ([`claim`]); none waits.
     pub fn new(#[comptime] print: Blueprint) -> Waiting {
         let mut pair = SharedMemory::<u32>::new(print.waiting());
         let count = SharedMemory::<Atomic<u32>>::new(1usize);
@@ -50,13 +50,16 @@ impl Waiting {
     /// Puts in the pairs of this unit whose bits are set in `left`; the bits of those that found no room.
     pub fn put(&mut self, base: u32, left: u32, #[comptime] print: Blueprint) -> u32 {
         let mut left = left;
-        #[unroll]
-        for i in 0..comptime!(print.tested()) {
-            if (left >> comptime!(i as u32)) & 1u32 == 1u32 {
-                let place = self.count[0].fetch_add(1u32);
-                if place < comptime!(print.waiting() as u32) {
-                    self.pair[place as usize] = base + comptime!(print.offset(i));
-                    left &= comptime!(!(1u32 << i));
+        if left != 0u32 {
+            let mut place = self.count[0].fetch_add(left.count_ones());
+            #[unroll]
+            for i in 0..comptime!(print.tested()) {
+                if (left >> comptime!(i as u32)) & 1u32 == 1u32 {
+                    if place < comptime!(print.waiting() as u32) {
+                        self.pair[place as usize] = base + comptime!(print.offset(i));
+                        left &= comptime!(!(1u32 << i));
+                    }
+                    place += 1u32;
                 }
             }
         }
@@ -72,12 +75,20 @@ pub(super) fn square<F: Float, N: Size>(
     #[comptime] print: Blueprint,
 ) -> f32 {
     let lanes = comptime!(print.compare.lanes as usize);
+    let lane = UNIT_POS as usize % lanes;
+    let whole = comptime!(print.compare.vectors / lanes);
     let mut sum = Vector::<f32, N>::new(0.0f32);
-    let mut at = UNIT_POS as usize % lanes;
-    while at < print.compare.vectors {
-        let components = wide::<F, N>(rows[row + at]);
+    // As many turns in every unit.
+    for i in 0..whole {
+        let components = wide::<F, N>(rows[row + i * lanes + lane]);
         sum = fma(components, components, sum);
-        at += lanes;
+    }
+    if comptime!(print.compare.vectors % lanes > 0) {
+        let at = comptime!(whole * lanes) + lane;
+        if at < print.compare.vectors {
+            let components = wide::<F, N>(rows[row + at]);
+            sum = fma(components, components, sum);
+        }
     }
     of_lanes((sum[0] + sum[2]) + (sum[1] + sum[3]), print)
 }
@@ -176,12 +187,11 @@ pub(super) fn settle<F: Float, N: Size>(
     sync_cube();
     let all = waiting.count[0].load();
     let n = min(all, comptime!(print.waiting() as u32));
-    let groups = comptime!(print.queues.units as u32 / print.compare.lanes);
+    // One pair for each group of units.
     let group = UNIT_POS / comptime!(print.compare.lanes);
-    let mut at = 0u32.runtime();
-    while at < n {
-        let mine = at + group < n;
-        let pair = waiting.pair[select(mine, at + group, 0u32) as usize];
+    if n > 0u32 {
+        let mine = group < n;
+        let pair = waiting.pair[select(mine, group, 0u32) as usize];
         let q = (pair / comptime!(print.step() as u32)) as usize;
         let slot = step + pair % comptime!(print.step() as u32);
         let position = (task.start + slot) as usize;
@@ -213,7 +223,6 @@ pub(super) fn settle<F: Float, N: Size>(
                 make_room(state, names, queues, out, args, print);
             }
         }
-        at += groups;
     }
     // All have read the count.
     sync_cube();

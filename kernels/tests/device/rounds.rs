@@ -9,7 +9,6 @@ use burn_ivf_kernels::{
     device::{Facts, Filter, Gpu, Grain},
     list_scan::SKIP,
 };
-use cubecl::prelude::*;
 
 /// k up to what few of the rows below have.
 const K: [usize; 4] = [257, 300, 2048, 5000];

@@ -390,7 +390,6 @@ impl Cut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Grain;
 
     fn tile(facts: &Facts, d: usize, k: usize, load: Load) -> Option<usize> {
         let print = Blueprint::new(facts, Metric::L2, d, k, load)?;

@@ -149,7 +149,6 @@ impl Cut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::device::Grain;
 
     /// The slots that the device reads in round `round` of list `list`: `tasks.rs` in plain numbers.
     fn share(rounds: Rounds, round: usize, list: usize, len: usize) -> (usize, usize) {

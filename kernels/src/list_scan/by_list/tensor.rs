@@ -7,6 +7,11 @@
 //! whole vectors, by the same four units as in the other scans. Of the products, it gets those of both rows
 //! with queries `2 t` and `2 t + 1`.
 
+#![allow(
+    clippy::used_underscore_binding,
+    reason = "an unrolled loop names what it counts"
+)]
+
 use super::{
     blueprint::{Blueprint, MATRIX},
     bound::TINY,

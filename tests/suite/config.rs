@@ -122,11 +122,8 @@ pub fn list_major_in_tiny_tiles<B: IvfBackend>(device: &B::Device) {
             let expected = search_ivf(&untouched, &queries, k, &params);
             assert_eq!(found.stats.order, "list-major", "{forced}");
             let plain = forced.get(Knob::ScanFilter) == 0.0 || !is_cube::<B>(device);
-            assert_eq!(
-                found.stats.filter == expected.stats.filter,
-                plain,
-                "{forced}"
-            );
+            let filtered = found.stats.filter.contains("products");
+            assert_eq!(filtered, !plain, "{forced}");
             found.assert_same(&expected, &forced.to_string());
         }
     }

@@ -77,8 +77,8 @@ done
 IFS=, read -ra wanted <<< "$steps"
 for step in "${wanted[@]}"; do
     case $step in
-        kernels | suite | sweep | peers | agree | flat | scale) ;;
-        *) stop "no step '$step'; there are kernels, suite, sweep, peers, agree, flat, scale" ;;
+        kernels | suite | sweep | filters | peers | agree | flat | scale) ;;
+        *) stop "no step '$step'; there are kernels, suite, sweep, filters, peers, agree, flat, scale" ;;
     esac
 done
 

@@ -1,7 +1,7 @@
 //! How far a filter's key may lie from the exact one: what keeps filtered searches exact.
 //!
 //! A filter ranks by `f = ‖x‖² - 2·q̂·x̂` (L2) or `f = -q̂·x̂` (inner product), where `x̂`, `q̂` are
-//! the vectors as the filter sees them (rounded to bf16, or as they are). With `e` the exact key as
+//! the vectors as the filter sees them (rounded to bf16, to whole multiples of a step, both, or as they are). With `e` the exact key as
 //! [`crate::distance`] rounds it, [`Reach::error`] bounds `|f + c - e|` over all rows of a list,
 //! where `c` (`‖q‖²` or 0) is the same for all rows of a query. If the k-th smallest `f` is `F`,
 //! every row among the k best therefore has `f <= F + 2·error`; all those rows are re-ranked.
@@ -9,14 +9,17 @@
 //! The terms, with `u = 2⁻²⁴` and norms as upper bounds:
 //!
 //! * rounding of the vectors: `|q·x - q̂·x̂| <= |q|·|x - x̂| + |q - q̂|·|x̂|` (Cauchy-Schwarz);
+//! * rounding to whole steps ([`crate::rows::int16`]) takes a length from either that is known before; their
+//!   sums of products are exact, and seven roundings on the way to and from them, of the steps, their inverses, the sum
+//!   and its product with the steps, are less than the next term;
 //! * the sum of `d` products in f32, in any order: `(d + 8)·u·|q̂|·|x̂|` (Jeannerod and Rump,
 //!   *Improved error bounds for inner products in floating-point arithmetic*, 2013: `d·u` without a
 //!   higher-order term);
 //! * `‖x‖²`, `‖q‖²` and the exact key in [`LANES`] partial sums: `(d / LANES + 8)·u` relative each;
 //! * the final subtraction: `u·(|x|² + 2|q||x|)`;
-//! * underflow, where the bf16 instructions flush to zero: `2⁻¹²⁴` a component, absolutely.
+//! * underflow, where the bf16 instructions flush to zero or the product of two steps does: `2⁻¹²⁰` a component, absolutely.
 
-use crate::{Metric, distance::LANES};
+use crate::{Metric, distance::LANES, rows::int16};
 
 /// Half the distance between 1 and the next f32.
 const U: f64 = 1.0 / (1 << 24) as f64;
@@ -45,6 +48,19 @@ impl Extent {
         self.norm = self.norm.max(up(norm2));
         if let Some(error2) = error2 {
             self.error = self.error.max(up(f64::from(error2)));
+        }
+    }
+
+    /// Largest length of a row as the filter sees it.
+    pub fn seen(self) -> f64 {
+        self.norm + self.error
+    }
+
+    /// The same rows, rounded to whole steps too.
+    pub fn in_steps(self, d: usize) -> Self {
+        Self {
+            error: self.error + int16::rounding(d, self.seen()),
+            ..self
         }
     }
 
@@ -81,6 +97,14 @@ impl Reach {
         }
     }
 
+    /// The same query, rounded to whole steps.
+    pub fn in_steps(self) -> Self {
+        Self {
+            error: int16::rounding(self.d, self.norm),
+            ..self
+        }
+    }
+
     /// The bound described above; infinite when the filter cannot be trusted.
     pub fn error(&self, rows: Extent) -> f64 {
         let (q, x, d) = (self.norm, rows.norm, self.d as f64);
@@ -90,7 +114,7 @@ impl Reach {
         let (q_seen, x_seen) = (q + self.error, x + rows.error);
         let product = q * rows.error + self.error * x_seen + (d + 8.0) * U * q_seen * x_seen;
         let short = (d / LANES as f64 + 8.0) * U;
-        let underflow = (d + 16.0) * (1.0 + q + x) / (1_u128 << 124) as f64;
+        let underflow = (d + 16.0) * (1.0 + q + x) / (1_u128 << 120) as f64;
         let rounding = match self.metric {
             Metric::L2 => {
                 2.0 * product

@@ -1,8 +1,8 @@
 //! The only place that looks at the instruction set.
 //!
 //! Kernels are written once over [`pulp::Simd`]; [`Isa`] picks the version to run, at run time.
-//! The one kernel pulp has no instruction for, dot products of bf16, is written for AVX-512 and
-//! taken where `Isa::bf16` says so. Every version returns the same bits: final distances follow
+//! Kernels that need other instructions, dot products of bf16 (AVX-512) and of 16-bit integers (AVX2),
+//! are taken where `Isa::bf16` and `Isa::integers` say so. Every version returns the same bits: final distances follow
 //! the order fixed in [`crate::distance`] and use fused multiply-add everywhere (in software where
 //! the processor has none).
 
@@ -31,12 +31,12 @@ enum Kind {
 
 /// Proof that the processor has AVX2 and fused multiply-add.
 #[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Avx2(());
 
 /// Proof that the processor has AVX-512 with dot products of bf16.
 #[cfg(target_arch = "x86_64")]
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bf16(());
 
 #[cfg(target_arch = "x86_64")]
@@ -127,6 +127,20 @@ impl Isa {
             Kind::Avx2(_) | Kind::Avx512(_) => Some(Avx2(())),
             _ => None,
         }
+    }
+
+    /// Proof of AVX2 where products of 16-bit integers are the quickest filter.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn integers(self) -> Option<Avx2> {
+        matches!(self.0, Kind::Avx2(_)).then_some(Avx2(()))
+    }
+
+    /// Whether products of 16-bit integers are the quickest filter.
+    pub(crate) fn has_integers(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.integers().is_some();
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 
     /// Whether a filter rounds queries to bf16 too.

@@ -23,6 +23,8 @@ mod cpu;
 mod cube;
 #[cfg(feature = "cube")]
 mod device;
+#[cfg(target_arch = "x86_64")]
+mod integers;
 #[cfg(feature = "cube")]
 mod limits;
 mod queries;

@@ -4,7 +4,7 @@ use super::Problem;
 use crate::{
     bound::{Extent, Reach},
     distance,
-    rows::planes,
+    rows::{Layout, int16, planes},
     share::share,
     simd::Isa,
 };
@@ -12,6 +12,9 @@ use aligned_vec::{AVec, ConstAlign};
 use core::ops::Range;
 use pulp::{Simd, WithSimd};
 
+/// Queries of a strip that a filter reads as they are, where it could round them to whole steps: so few are
+/// not worth rounding the strip.
+pub(super) const FEW: usize = 6;
 /// Queries prepared at once on one thread.
 const CHUNK: usize = 128;
 
@@ -21,11 +24,38 @@ pub(super) struct Queries {
     stride: usize,
     /// Components as f32, `[n, stride]`, padded with zeros.
     full: AVec<f32, ConstAlign<64>>,
-    /// bf16 values after padding to whole pieces, 0 where no filter reads them.
+    /// How a filter reads them.
+    seen: Seen,
+    /// 16-bit values after padding to whole pieces, 0 where no filter reads them.
     half_stride: usize,
-    /// Components as bf16, `[n, half_stride]`.
+    /// Components as bf16 or as whole steps, `[n, half_stride]`.
     half: AVec<u16, ConstAlign<64>>,
     facts: Vec<Facts>,
+}
+
+/// How a filter reads queries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// As they are.
+    Whole,
+    /// Rounded to bf16.
+    Bf16,
+    /// Rounded to whole steps ([`int16`]), where more than a few read a strip.
+    Steps,
+}
+
+impl Seen {
+    /// For `n` queries.
+    fn of(problem: &Problem<'_>, n: usize, isa: Isa) -> Self {
+        let mut lists = problem.lists.iter().map(|list| list.rows().layout());
+        if isa.rounds_queries() && lists.any(Layout::has_high) {
+            Self::Bf16
+        } else if isa.has_integers() && n > FEW && problem.d <= int16::COMPONENTS {
+            Self::Steps
+        } else {
+            Self::Whole
+        }
+    }
 }
 
 /// What the search knows of a query.
@@ -38,6 +68,8 @@ pub(super) struct Facts {
     /// The error bound of its filter over every list it probes; infinite: do not filter.
     pub error: f64,
     pub reach: Reach,
+    /// The step of its components, where a filter reads them so.
+    pub step: f32,
     /// The extent of the lists it probes.
     pub extent: Extent,
 }
@@ -51,36 +83,52 @@ impl Queries {
         isa: Isa,
         workers: usize,
     ) -> Self {
+        let none = Self {
+            stride: distance::padded(problem.d),
+            full: AVec::new(64),
+            seen: Seen::Whole,
+            half_stride: 0,
+            half: AVec::new(64),
+            facts: Vec::new(),
+        };
+        none.replace(problem, range, extents, isa, workers)
+    }
+
+    /// [`new`](Self::new) for other queries of the problem, in the memory of these.
+    pub fn replace(
+        mut self,
+        problem: &Problem<'_>,
+        range: Range<usize>,
+        extents: &[Extent],
+        isa: Isa,
+        workers: usize,
+    ) -> Self {
         let n = range.len();
-        let d = problem.d;
-        let stride = distance::padded(d);
-        let rounds = isa.rounds_queries()
-            && (problem.lists.iter()).any(|list| list.rows().layout().has_high());
-        let half_stride = if rounds {
-            d.next_multiple_of(planes::PIECE)
-        } else {
-            0
+        let (d, stride) = (problem.d, self.stride);
+        let seen = Seen::of(problem, n, isa);
+        let half_stride = match seen {
+            Seen::Whole => 0,
+            Seen::Bf16 | Seen::Steps => d.next_multiple_of(planes::PIECE),
         };
         let blank = Facts {
             norm2: 0.0,
             searchable: false,
             error: f64::INFINITY,
             reach: Reach::new(problem.metric, d, 0.0, None),
+            step: 0.0,
             extent: Extent::default(),
         };
-        let mut queries = Self {
-            stride,
-            full: zeros(n * stride),
-            half_stride,
-            half: zeros(n * half_stride),
-            facts: vec![blank; n],
-        };
+        // What pads a vector stays 0.
+        self.full.resize(n * stride, 0.0);
+        self.half.resize(n * half_stride, 0);
+        self.facts.resize(n, blank);
+        (self.seen, self.half_stride) = (seen, half_stride);
         let rows = &problem.queries[range.start * d..range.end * d];
         // Without bf16 there is nothing to write: as many empty slices as needed.
-        let half = queries.half.chunks_mut((CHUNK * half_stride).max(1));
+        let half = self.half.chunks_mut((CHUNK * half_stride).max(1));
         let half = half.map(Some).chain(core::iter::repeat_with(|| None));
-        let full = queries.full.chunks_mut(CHUNK * stride);
-        let facts = queries.facts.chunks_mut(CHUNK).zip(extents.chunks(CHUNK));
+        let full = self.full.chunks_mut(CHUNK * stride);
+        let facts = self.facts.chunks_mut(CHUNK).zip(extents.chunks(CHUNK));
         let pieces = rows.chunks(CHUNK * d).zip(full).zip(half).zip(facts);
         let workers = workers.min(n.div_ceil(CHUNK));
         share(
@@ -92,6 +140,7 @@ impl Queries {
                     rows,
                     stride,
                     full,
+                    seen,
                     half_stride,
                     half: half.unwrap_or_default(),
                     facts,
@@ -99,7 +148,7 @@ impl Queries {
                 });
             },
         );
-        queries
+        self
     }
 
     /// Query `i`, padded.
@@ -108,7 +157,12 @@ impl Queries {
         &self.full[i * self.stride..][..self.stride]
     }
 
-    /// Query `i` in bf16, padded to whole pieces.
+    /// How a filter reads them.
+    pub fn seen(&self) -> Seen {
+        self.seen
+    }
+
+    /// Query `i` in 16 bits, padded to whole pieces.
     #[inline(always)]
     pub fn half(&self, i: usize) -> &[u16] {
         &self.half[i * self.half_stride..][..self.half_stride]
@@ -120,17 +174,12 @@ impl Queries {
     }
 }
 
-fn zeros<T: Clone + Default>(len: usize) -> AVec<T, ConstAlign<64>> {
-    let mut values = AVec::with_capacity(64, len);
-    values.resize(len, T::default());
-    values
-}
-
 struct Prepare<'a> {
     problem: &'a Problem<'a>,
     rows: &'a [f32],
     stride: usize,
     full: &'a mut [f32],
+    seen: Seen,
     half_stride: usize,
     half: &'a mut [u16],
     facts: &'a mut [Facts],
@@ -151,21 +200,34 @@ impl WithSimd for Prepare<'_> {
                 any | u32::from(x.to_bits() & infinite == infinite)
             }) == 0;
             let norm2 = distance::norm2(simd, full);
-            let mut error2 = None;
-            if self.half_stride > 0 && searchable {
-                let half = &mut self.half[i * self.half_stride..][..self.half_stride];
-                for (half, &x) in half.iter_mut().zip(row) {
-                    *half = planes::high(x);
+            let reach = Reach::new(metric, d, norm2, None);
+            let half = match self.seen {
+                Seen::Whole => &mut [],
+                _ => &mut self.half[i * self.half_stride..][..self.half_stride],
+            };
+            let (extent, mut step) = (self.extents[i], 0.0);
+            let (reach, seen) = match self.seen {
+                Seen::Bf16 if searchable => {
+                    for (half, &x) in half.iter_mut().zip(row) {
+                        *half = planes::high(x);
+                    }
+                    let error2 = planes::has_low(row).then(|| planes::error2(row));
+                    (Reach::new(metric, d, norm2, error2), extent)
                 }
-                error2 = planes::has_low(row).then(|| planes::error2(row));
-            }
-            let reach = Reach::new(metric, d, norm2, error2);
+                Seen::Steps if searchable => {
+                    step = int16::step(reach.norm);
+                    int16::round_query(row, int16::steps(reach.norm), half);
+                    (reach.in_steps(), extent.in_steps(d))
+                }
+                _ => (reach, extent),
+            };
             self.facts[i] = Facts {
                 norm2,
                 searchable,
-                error: reach.error(self.extents[i]),
+                error: reach.error(seen),
                 reach,
-                extent: self.extents[i],
+                step,
+                extent,
             };
         }
     }

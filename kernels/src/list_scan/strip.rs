@@ -2,14 +2,16 @@
 //! that fits.
 
 use super::{
+    queries::{FEW, Seen},
     seeker::Block,
     tile::{self, EXACT_IP, EXACT_L2, FILTER_IP, FILTER_L2},
 };
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{Avx2, Bf16};
 use crate::{
     Metric,
     order::Slot,
-    rows::{Layout, PANEL, Rows},
-    simd::Isa,
+    rows::{Layout, PANEL, Rows, int16},
 };
 use aligned_vec::{AVec, ConstAlign};
 use core::ops::Range;
@@ -74,6 +76,9 @@ const TILE_QUERIES: usize = 6;
 pub(super) struct Scratch {
     /// Panels as f32.
     widened: AVec<f32, ConstAlign<64>>,
+    /// Panels as whole steps.
+    #[cfg(target_arch = "x86_64")]
+    rounded: AVec<u16, ConstAlign<64>>,
     /// Keys of a tile's queries with a strip.
     scores: AVec<f32, ConstAlign<64>>,
 }
@@ -82,6 +87,8 @@ impl Scratch {
     pub fn new() -> Self {
         Self {
             widened: AVec::new(64),
+            #[cfg(target_arch = "x86_64")]
+            rounded: AVec::new(64),
             scores: AVec::new(64),
         }
     }
@@ -116,23 +123,65 @@ impl<'a> Ahead<'a> {
     }
 }
 
-/// Panels of a strip.
-pub(super) fn strip_panels(rows: &Rows, exact: bool, isa: Isa) -> usize {
-    let panel_bytes = if widens(rows, exact, isa) {
-        PANEL * rows.d() * size_of::<f32>()
-    } else {
-        rows.panel_bytes()
-    };
-    (STRIP_BYTES / panel_bytes).clamp(4, STRIP_PANELS)
+/// How the rows of a strip come to a tile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// bf16, as they lie.
+    #[cfg(target_arch = "x86_64")]
+    Bf16(Bf16),
+    /// bf16, made f32 in registers.
+    #[cfg(target_arch = "x86_64")]
+    Shift(Avx2),
+    /// Rounded to whole steps first.
+    #[cfg(target_arch = "x86_64")]
+    Integers(Avx2),
+    /// Written out as f32 first.
+    Widened,
+    /// f32, as they lie.
+    Panels,
 }
 
-/// Whether a tile reads panels that were written out as f32 first.
-fn widens(rows: &Rows, exact: bool, isa: Isa) -> bool {
-    match rows.layout() {
-        Layout::F32 => false,
-        Layout::F16 => true,
-        Layout::Planes | Layout::Copy | Layout::Bf16 => exact || !isa.rounds_queries(),
+impl Reading {
+    /// For `queries` of a block at once.
+    fn of(rows: &Rows, block: &Block<'_>, queries: usize, exact: bool) -> Self {
+        let (layout, isa) = (rows.layout(), block.isa);
+        #[cfg(target_arch = "x86_64")]
+        if !exact {
+            match (isa.bf16(), isa.integers(), isa.avx2()) {
+                (Some(bf16), ..) if layout.has_high() => return Self::Bf16(bf16),
+                (_, Some(avx2), _) if queries > FEW && block.queries.seen() == Seen::Steps => {
+                    return Self::Integers(avx2);
+                }
+                (_, _, Some(avx2)) if queries <= FEW && layout.has_high() => {
+                    return Self::Shift(avx2);
+                }
+                _ => {}
+            }
+        }
+        if layout == Layout::F32 {
+            Self::Panels
+        } else {
+            Self::Widened
+        }
     }
+
+    /// Bytes of a panel as the tile multiplies it.
+    fn panel_bytes(self, rows: &Rows) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Bf16(_) => rows.panel_bytes(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Integers(_) => int16::panel_size(rows.d()) * size_of::<i16>(),
+            // Also for bf16 in registers: shorter strips look at limits more often.
+            _ => PANEL * rows.d() * size_of::<f32>(),
+        }
+    }
+}
+
+/// Panels of a strip for `queries` of a block at once.
+pub(super) fn strip_panels(rows: &Rows, block: &Block<'_>, queries: usize, exact: bool) -> usize {
+    let panel_bytes = Reading::of(rows, block, queries, exact).panel_bytes(rows);
+    (STRIP_BYTES / panel_bytes).clamp(4, STRIP_PANELS)
 }
 
 /// Runs the tile that fits over a strip, for all queries of a group; by exact values or those of
@@ -149,52 +198,70 @@ pub(super) fn scan_strip(
     }
     let (isa, metric) = (group.block.isa, group.block.problem.metric);
     let norms = strip.rows.norms(strip.panels.clone());
-    let widen = widens(strip.rows, exact, isa);
-    #[cfg(target_arch = "x86_64")]
-    if let Some(bf16) = isa.bf16()
-        && !widen
-        && strip.rows.layout().has_high()
-    {
-        let panels = super::bf16::Panels {
-            high: strip.rows.high(strip.panels.clone()),
-            norms,
-            ahead: strip.ahead,
-        };
-        match metric {
-            Metric::L2 => super::bf16::scan::<true, _>(bf16, panels, group, sink),
-            Metric::InnerProduct => super::bf16::scan::<false, _>(bf16, panels, group, sink),
+    let reading = Reading::of(strip.rows, group.block, group.queries.len(), exact);
+    let size = strip.panels.len() * reading.panel_bytes(strip.rows);
+    match reading {
+        #[cfg(target_arch = "x86_64")]
+        Reading::Bf16(proof) => {
+            let panels = super::bf16::Panels {
+                high: strip.rows.high(strip.panels.clone()),
+                norms,
+                ahead: strip.ahead,
+            };
+            match metric {
+                Metric::L2 => super::bf16::scan::<true, _>(proof, panels, group, sink),
+                Metric::InnerProduct => super::bf16::scan::<false, _>(proof, panels, group, sink),
+            }
         }
-        return;
-    }
-    #[cfg(target_arch = "x86_64")]
-    if let Some(avx2) = isa.avx2()
-        && widen
-        && !exact
-        && strip.rows.layout().has_high()
-        && group.queries.len() <= super::shift::QUERIES
-    {
-        let high = strip.rows.high(strip.panels.clone());
-        match metric {
-            Metric::L2 => super::shift::scan::<true, _>(avx2, high, norms, group, sink),
-            Metric::InnerProduct => super::shift::scan::<false, _>(avx2, high, norms, group, sink),
+        #[cfg(target_arch = "x86_64")]
+        Reading::Shift(proof) => {
+            let high = strip.rows.high(strip.panels.clone());
+            match metric {
+                Metric::L2 => super::shift::scan::<true, _>(proof, high, norms, group, sink),
+                Metric::InnerProduct => {
+                    super::shift::scan::<false, _>(proof, high, norms, group, sink);
+                }
+            }
         }
-        return;
+        #[cfg(target_arch = "x86_64")]
+        Reading::Integers(proof) => {
+            let Scratch {
+                rounded, widened, ..
+            } = scratch;
+            rounded.resize(size / size_of::<i16>(), 0);
+            let panels = strip.panels.clone();
+            strip.rows.round(panels, isa, proof, widened, rounded);
+            let panels = super::integers::Panels {
+                values: rounded,
+                norms,
+                step: int16::step(strip.rows.extent().seen()),
+            };
+            match metric {
+                Metric::L2 => super::integers::scan::<true, _>(proof, panels, group, sink),
+                Metric::InnerProduct => {
+                    super::integers::scan::<false, _>(proof, panels, group, sink);
+                }
+            }
+        }
+        Reading::Widened | Reading::Panels => {
+            let rows = strip.panels.len() * PANEL;
+            scratch.scores.resize(TILE_QUERIES * rows, 0.0);
+            let widen = reading == Reading::Widened;
+            if widen {
+                scratch.widened.resize(rows * group.d, 0.0);
+            }
+            isa.run(Tiles {
+                strip,
+                widened: widen.then_some(&mut scratch.widened[..]),
+                scores: &mut scratch.scores,
+                norms,
+                group,
+                exact,
+                metric,
+                sink,
+            });
+        }
     }
-    let rows = strip.panels.len() * PANEL;
-    scratch.scores.resize(TILE_QUERIES * rows, 0.0);
-    if widen {
-        scratch.widened.resize(rows * group.d, 0.0);
-    }
-    isa.run(Tiles {
-        strip,
-        widened: widen.then_some(&mut scratch.widened[..]),
-        scores: &mut scratch.scores,
-        norms,
-        group,
-        exact,
-        metric,
-        sink,
-    });
 }
 
 /// The f32 tile over a strip, widened first where it is not f32.

@@ -153,7 +153,7 @@ impl<'a> Worker<'a> {
         };
         loop {
             let exact = self.any_unfiltered(members);
-            let step = strip_panels(rows, exact, self.block.isa) * PANEL;
+            let step = strip_panels(rows, self.block, members.len(), exact) * PANEL;
             let list = piece.list;
             self.named.clear();
             let next = slots.by_ref().take(step);
@@ -226,7 +226,7 @@ impl<'a> Worker<'a> {
             return;
         }
         let rows = self.block.problem.lists[piece.list as usize].rows();
-        let step = strip_panels(rows, exact, self.block.isa);
+        let step = strip_panels(rows, self.block, queries.len(), exact);
         let size = rows.panel_bytes() / size_of::<u16>();
         let own = self.high(piece);
         let mut first = piece.panels.start;

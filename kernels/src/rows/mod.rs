@@ -13,6 +13,8 @@
 //! | `Bf16` | bf16, as the high 16 bits above | the same | 2 |
 //! | `F16` | f16 panels, component by component | the same | 2 |
 //!
+//! Where a filter multiplies integers (AVX2), it rounds any of them to whole steps of 16 bits first (`int16.rs`).
+//!
 //! Beside the components a list holds the squared length of every row and, over all its rows, the
 //! largest length and the largest rounding error of the filter (`bound.rs`).
 
@@ -22,6 +24,7 @@ pub(crate) mod copy;
 pub mod device;
 mod fill;
 pub(crate) mod half;
+pub(crate) mod int16;
 mod moving;
 pub(crate) mod planes;
 #[cfg(test)]
@@ -30,6 +33,8 @@ mod tests;
 pub use fill::{Filling, Odd, Part};
 pub use moving::{first_clear, places};
 
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Avx2;
 use crate::{KernelError, bound::Extent, distance, simd::Isa};
 use aligned_vec::{AVec, ConstAlign};
 use core::{fmt, ops::Range};
@@ -427,6 +432,38 @@ impl Rows {
         let size = planes::panel_size(self.d);
         for (panel, out) in panels.zip(out.chunks_exact_mut(PANEL * self.d)) {
             planes::widen(&self.high[panel * size..][..size], self.d, isa, out);
+        }
+    }
+
+    /// Writes panels as integers (see [`int16`]), as a filter sees them. `wide` is scratch.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn round(
+        &self,
+        panels: Range<usize>,
+        isa: Isa,
+        _: Avx2,
+        wide: &mut AVec<f32, ConstAlign<64>>,
+        out: &mut [u16],
+    ) {
+        let (d, steps) = (self.d, int16::steps(self.extent.seen()));
+        for (panel, out) in panels.zip(out.chunks_exact_mut(int16::panel_size(d))) {
+            let panel = panel..panel + 1;
+            if self.layout == Layout::F16 {
+                wide.resize(PANEL * d, 0.0);
+                isa.widen_f16(self.high(panel.clone()), wide);
+            }
+            // SAFETY: the proof says that the processor has AVX2.
+            unsafe {
+                match self.layout {
+                    Layout::Planes | Layout::Copy | Layout::Bf16 => {
+                        int16::round_high_avx2(self.high(panel), d, steps, out);
+                    }
+                    Layout::F32 => {
+                        int16::round_full_avx2(self.f32_panels(panel), d, steps, out);
+                    }
+                    Layout::F16 => int16::round_full_avx2(wide, d, steps, out),
+                }
+            }
         }
     }
 

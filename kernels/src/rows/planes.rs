@@ -234,9 +234,6 @@ pub(crate) fn widen_step(panel: &[u16], steps: usize, step: usize, out: &mut [f3
 
 /// [`widen_step`] with 256-bit registers.
 ///
-/// Rows `s % 4` of a group of four lie in four lines; two rounds of interleaving bring the four
-/// values of one component side by side, a third with zeros makes them f32.
-///
 /// # Safety
 /// The processor has AVX2.
 #[cfg(target_arch = "x86_64")]
@@ -248,26 +245,13 @@ pub(crate) unsafe fn widen_step_avx2(
     out: &mut [f32; PIECE * PANEL],
 ) {
     use core::arch::x86_64::{
-        _mm256_castsi256_ps, _mm256_loadu_si256, _mm256_setzero_si256, _mm256_storeu_ps,
-        _mm256_unpackhi_epi16, _mm256_unpackhi_epi32, _mm256_unpacklo_epi16, _mm256_unpacklo_epi32,
+        _mm256_castsi256_ps, _mm256_setzero_si256, _mm256_storeu_ps, _mm256_unpackhi_epi16,
+        _mm256_unpacklo_epi16,
     };
-    let (lines, _) = panel.as_chunks::<LINE>();
     let zero = _mm256_setzero_si256();
     for half in 0..2 {
-        let line = |sub: usize| {
-            let line = &lines[sub * steps + step];
-            // SAFETY: half a line is the 32 bytes of a register.
-            unsafe { _mm256_loadu_si256(line[half * LINE / 2..].as_ptr().cast()) }
-        };
-        let (a, b, c, d) = (line(0), line(1), line(2), line(3));
-        let (ab, cd) = (_mm256_unpacklo_epi16(a, b), _mm256_unpacklo_epi16(c, d));
-        let (ab_high, cd_high) = (_mm256_unpackhi_epi16(a, b), _mm256_unpackhi_epi16(c, d));
-        let pairs = [
-            _mm256_unpacklo_epi32(ab, cd),
-            _mm256_unpackhi_epi32(ab, cd),
-            _mm256_unpacklo_epi32(ab_high, cd_high),
-            _mm256_unpackhi_epi32(ab_high, cd_high),
-        ];
+        // SAFETY: the processor has AVX2.
+        let pairs = unsafe { transposed_avx2(panel, steps, step, half) };
         for (i, pair) in pairs.into_iter().enumerate() {
             let even = _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, pair));
             let odd = _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, pair));
@@ -281,7 +265,45 @@ pub(crate) unsafe fn widen_step_avx2(
     }
 }
 
-/// [`widen_step`] with 512-bit registers: as [`widen_step_avx2`], both halves at once.
+/// The eight components of piece `step` of `steps` of half the rows of a panel: of four pairs of
+/// components each the eight values of either, in the lower and upper halves of both lanes.
+///
+/// Rows `s % 4` of a group of four lie in four lines; two rounds of interleaving bring the four
+/// values of one component side by side, so that a third with zeros makes them f32.
+///
+/// # Safety
+/// The processor has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) unsafe fn transposed_avx2(
+    panel: &[u16],
+    steps: usize,
+    step: usize,
+    half: usize,
+) -> [core::arch::x86_64::__m256i; 4] {
+    use core::arch::x86_64::{
+        _mm256_loadu_si256, _mm256_unpackhi_epi16, _mm256_unpackhi_epi32, _mm256_unpacklo_epi16,
+        _mm256_unpacklo_epi32,
+    };
+    let (lines, _) = panel.as_chunks::<LINE>();
+    let line = |sub: usize| {
+        let line = &lines[sub * steps + step];
+        // SAFETY: half a line is the 32 bytes of a register.
+        unsafe { _mm256_loadu_si256(line[half * LINE / 2..].as_ptr().cast()) }
+    };
+    let (a, b, c, d) = (line(0), line(1), line(2), line(3));
+    let (ab, cd) = (_mm256_unpacklo_epi16(a, b), _mm256_unpacklo_epi16(c, d));
+    let (ab_high, cd_high) = (_mm256_unpackhi_epi16(a, b), _mm256_unpackhi_epi16(c, d));
+    [
+        _mm256_unpacklo_epi32(ab, cd),
+        _mm256_unpackhi_epi32(ab, cd),
+        _mm256_unpacklo_epi32(ab_high, cd_high),
+        _mm256_unpackhi_epi32(ab_high, cd_high),
+    ]
+}
+
+/// [`widen_step`] with 512-bit registers: as [`transposed_avx2`], both halves at once.
 ///
 /// # Safety
 /// The processor has AVX-512F and AVX-512BW.

@@ -71,6 +71,53 @@ fn widened_panels_hold_what_filter_and_re_rank_see() {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn rounded_panels_hold_the_nearest_whole_steps() {
+    for isa in Isa::available() {
+        let Some(avx2) = isa.integers() else { continue };
+        for (layout, d) in Layout::ALL
+            .into_iter()
+            .flat_map(|layout| [1, 2, 7, 8, 9, 31, 64].map(|d| (layout, d)))
+        {
+            let mut rows = Rows::new(d, layout);
+            let values: Vec<Vec<f32>> = (0..37)
+                .map(|i| (0..d).map(|t| ((i * d + t) as f32).sin()).collect())
+                .collect();
+            values.iter().for_each(|row| rows.push(row));
+            let mut out = vec![7; 3 * int16::panel_size(d)];
+            rows.round(0..3, isa, avx2, &mut AVec::new(64), &mut out);
+            let step = f64::from(int16::step(rows.extent().seen()));
+            let (lines, _) = out.as_chunks::<{ 2 * PANEL }>();
+            let found = |slot: usize, t: usize| {
+                let line = lines[slot / PANEL * int16::pairs(d) + t / 2];
+                line[slot % PANEL * 2 + t % 2].cast_signed()
+            };
+            for slot in 0..3 * PANEL {
+                let row = values.get(slot).map(|row| {
+                    let row = half::rounded(layout, row).unwrap_or(row.clone());
+                    let see = |&x: &f32| match layout.has_high() {
+                        true => planes::filtered(x),
+                        false => x,
+                    };
+                    row.iter().map(see).collect::<Vec<f32>>()
+                });
+                let mut lost = 0.0;
+                for t in 0..int16::pairs(d) * 2 {
+                    let x = row.as_ref().and_then(|row| row.get(t)).unwrap_or(&0.0);
+                    let off = f64::from(*x) - step * f64::from(found(slot, t));
+                    assert!(
+                        off.abs() <= 0.51 * step,
+                        "{layout} {d}: row {slot}, {t}: {off}"
+                    );
+                    lost += off * off;
+                }
+                assert!(lost.sqrt() <= int16::rounding(d, rows.extent().seen()));
+            }
+        }
+    }
+}
+
 #[test]
 fn growth_is_amortised() {
     for layout in Layout::ALL {

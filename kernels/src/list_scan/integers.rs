@@ -10,10 +10,10 @@
     reason = "tiles are arrays of registers, indexed in lockstep"
 )]
 
-use super::strip::{Group, Places, Sink};
+use super::strip::{Ahead, Group, Places, Sink};
 use crate::{
     order::Slot,
-    rows::{PANEL, int16},
+    rows::{PANEL, int16, planes},
     simd::Avx2,
 };
 use core::arch::x86_64::{
@@ -35,6 +35,8 @@ pub(super) struct Panels<'a> {
     pub norms: &'a [f32],
     /// What an integer counts.
     pub step: f32,
+    /// What is rounded next, where it lies in sub-panels: four streams, which a processor does not foresee.
+    pub ahead: Ahead<'a>,
 }
 
 /// Scans panels for all queries of a group.
@@ -49,32 +51,34 @@ pub(super) fn scan<const L2: bool, K: Sink>(
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn by_queries<const L2: bool, K: Sink>(panels: Panels<'_>, group: &Group<'_>, sink: &mut K) {
+fn by_queries<const L2: bool, K: Sink>(mut panels: Panels<'_>, group: &Group<'_>, sink: &mut K) {
     let (whole, mut rest) = group.queries.as_chunks::<TILE>();
     for queries in whole {
-        by_panels::<L2, TILE, K>(panels, group, queries, sink);
+        by_panels::<L2, TILE, K>(&mut panels, group, queries, sink);
     }
     while let Some((queries, tail)) = rest.split_first_chunk::<3>() {
-        by_panels::<L2, 3, K>(panels, group, queries, sink);
+        by_panels::<L2, 3, K>(&mut panels, group, queries, sink);
         rest = tail;
     }
     if let Some((queries, tail)) = rest.split_first_chunk::<2>() {
-        by_panels::<L2, 2, K>(panels, group, queries, sink);
+        by_panels::<L2, 2, K>(&mut panels, group, queries, sink);
         rest = tail;
     }
     if let Some((queries, _)) = rest.split_first_chunk::<1>() {
-        by_panels::<L2, 1, K>(panels, group, queries, sink);
+        by_panels::<L2, 1, K>(&mut panels, group, queries, sink);
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 fn by_panels<const L2: bool, const N: usize, K: Sink>(
-    panels: Panels<'_>,
+    panels: &mut Panels<'_>,
     group: &Group<'_>,
     queries: &[u32; N],
     sink: &mut K,
 ) {
+    // The first queries bring what is read next nearer, for all.
+    let ahead = core::mem::take(&mut panels.ahead);
     let (size, pairs) = (int16::panel_size(group.d), int16::pairs(group.d));
     let (norms, _) = panels.norms.as_chunks::<PANEL>();
     assert_eq!(panels.values.len(), norms.len() * size, "whole panels");
@@ -92,11 +96,14 @@ fn by_panels<const L2: bool, const N: usize, K: Sink>(
         }
     }
     let mut queue = Queue::new();
-    for (panel, norms) in norms.iter().enumerate() {
+    for (place, norms) in norms.iter().enumerate() {
         // SAFETY: the panel lies within `values`, and every query holds `pairs` pairs (both asserted above).
         let sums = unsafe {
-            let panel = panels.values.as_ptr().add(panel * size);
-            products::<N>(panel, pairs, &components)
+            let panel = panels.values.as_ptr().add(place * size);
+            match ahead.panel(place, planes::panel_size(group.d)) {
+                Some(next) => products::<N, true>(panel, pairs, &components, next.as_ptr()),
+                None => products::<N, false>(panel, pairs, &components, panel),
+            }
         };
         // SAFETY: a panel's norms are the values of two registers.
         let norms = unsafe {
@@ -120,7 +127,7 @@ fn by_panels<const L2: bool, const N: usize, K: Sink>(
                     _mm256_mul_ps(sum, scale)
                 };
             }
-            let at = panel * PANEL;
+            let at = place * PANEL;
             if K::ALL {
                 let out = sink.keys(queries[n], at);
                 assert!(out.len() >= PANEL, "room for a panel");
@@ -214,22 +221,27 @@ fn write(places: &mut Places<'_>, keys: &[f32; PANEL], mask: u16) -> (usize, f32
     (taken, best)
 }
 
-/// Sums of products of the rows of a panel with N queries.
+/// Sums of products of the rows of a panel with N queries; asks for the panel at `next` if `AHEAD`.
 ///
 /// # Safety
 /// `panel` holds `pairs` lines of two registers; every query holds `pairs` pairs.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn products<const N: usize>(
+unsafe fn products<const N: usize, const AHEAD: bool>(
     panel: *const u16,
     pairs: usize,
     queries: &[*const u16; N],
+    next: *const u16,
 ) -> [[__m256i; 2]; N] {
     let mut sums = [[_mm256_setzero_si256(); 2]; N];
     for pair in 0..pairs {
         // SAFETY: line `pair` lies in the panel, pair `pair` in every query, see above.
         unsafe {
             let line = panel.add(pair * 2 * PANEL);
+            if AHEAD {
+                // A line for each of ours, but for what pads its pieces.
+                crate::simd::prefetch_later(next.wrapping_add(pair * 2 * PANEL));
+            }
             let x = [
                 _mm256_loadu_si256(line.cast()),
                 _mm256_loadu_si256(line.add(PANEL).cast()),

@@ -235,6 +235,7 @@ pub(super) fn scan_strip(
                 values: rounded,
                 norms,
                 step: int16::step(strip.rows.extent().seen()),
+                ahead: strip.ahead,
             };
             match metric {
                 Metric::L2 => super::integers::scan::<true, _>(proof, panels, group, sink),

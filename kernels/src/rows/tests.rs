@@ -84,7 +84,9 @@ fn rounded_panels_hold_the_nearest_whole_steps() {
             let values: Vec<Vec<f32>> = (0..37)
                 .map(|i| (0..d).map(|t| ((i * d + t) as f32).sin()).collect())
                 .collect();
-            values.iter().for_each(|row| rows.push(row));
+            for row in &values {
+                rows.push(row);
+            }
             let mut out = vec![7; 3 * int16::panel_size(d)];
             rows.round(0..3, isa, avx2, &mut AVec::new(64), &mut out);
             let step = f64::from(int16::step(rows.extent().seen()));
@@ -96,9 +98,12 @@ fn rounded_panels_hold_the_nearest_whole_steps() {
             for slot in 0..3 * PANEL {
                 let row = values.get(slot).map(|row| {
                     let row = half::rounded(layout, row).unwrap_or(row.clone());
-                    let see = |&x: &f32| match layout.has_high() {
-                        true => planes::filtered(x),
-                        false => x,
+                    let see = |&x: &f32| {
+                        if layout.has_high() {
+                            planes::filtered(x)
+                        } else {
+                            x
+                        }
                     };
                     row.iter().map(see).collect::<Vec<f32>>()
                 });

@@ -14,7 +14,7 @@ use pulp::{Simd, WithSimd};
 
 /// Queries of a strip that a filter reads as they are, where it could round them to whole steps: so few are
 /// not worth rounding the strip.
-pub(super) const FEW: usize = 6;
+pub(super) const FEW: usize = 3;
 /// Queries prepared at once on one thread.
 const CHUNK: usize = 128;
 

@@ -3,8 +3,8 @@
 
 use super::support::*;
 use burn_ivf::{
-    Budget, Error, IndexIvfFlat, IvfBackend, Limit, ListOrdering, MaxCodes, MaxCodesRule, Metric,
-    Profile, SearchMode, SearchParams, recall_at_k,
+    Budget, Error, IdSelector, IndexIvfFlat, IvfBackend, Limit, ListOrdering, MaxCodes,
+    MaxCodesRule, Metric, Profile, RangeParams, SearchMode, SearchParams, recall_at_k,
 };
 
 /// The ids that a search of LINE finds, without padding.
@@ -366,5 +366,52 @@ pub fn illegal_limits<B: IvfBackend>(device: &B::Device) {
     for limit in huge {
         let params = SearchParams::default().with_nprobe(3).with_limit(limit);
         assert_eq!(ids(&index, 0.0, 12, &params), through(11), "{limit:?}");
+    }
+}
+
+/// More queries than a GPU starts groups along one axis, where what is read of a list differs from query to query:
+/// each gets what it gets alone.
+pub fn more_queries_than_65535<B: IvfBackend>(device: &B::Device) {
+    let nq = 66_000;
+    let (base, queries) = (uniform(150, 2, 30), uniform(nq, 2, 31));
+    let index = preset::<B>(device, Metric::L2, &base.range(0..6), &base);
+    let sample: Vec<usize> = [0, 65_534, 65_535, 65_536, nq - 1]
+        .into_iter()
+        .chain((0..20).map(|s| s * 3_299))
+        .collect();
+    let few = queries.pick(&sample);
+    let probing = SearchParams::default().with_nprobe(3);
+    let third = |id: i64| id % 3 == 0;
+    let thirds = IdSelector::batch((0..150).filter(|&id| third(id)));
+    for (name, params) in [
+        ("max_codes", probing.clone().with_max_codes(40)),
+        (
+            "max_codes, exact",
+            probing.clone().with_limit(Limit::MaxCodes(
+                MaxCodes::new(40).with_rule(MaxCodesRule::ExactCodes),
+            )),
+        ),
+        ("selector", probing.clone().with_selector(thirds)),
+        ("safe pruning", probing.clone().with_safe_pruning(true)),
+    ] {
+        let all = search_ivf(&index, &queries, 2, &params);
+        let alone = search_ivf(&index, &few, 2, &params);
+        for (i, &q) in sample.iter().enumerate() {
+            assert_eq!(all.row(q), alone.row(i), "{name}, query {q}");
+        }
+        if name == "selector" {
+            assert!(all.i.iter().all(|&id| id == -1 || third(id)));
+        }
+    }
+    let params = RangeParams::default().sorted();
+    let all = index.range_search_with(queries.on(device), 0.004, &params);
+    let alone = index.range_search_with(few.on(device), 0.004, &params);
+    let (all, alone) = (all.unwrap(), alone.unwrap());
+    let (ids, ids_alone) = (all.to_vecs().1, alone.to_vecs().1);
+    assert!(ids_alone.len() > 5, "something is near");
+    for (i, &q) in sample.iter().enumerate() {
+        let of = |lims: &[usize], i: usize| lims[i]..lims[i + 1];
+        let (found, expected) = (&ids[of(&all.lims, q)], &ids_alone[of(&alone.lims, i)]);
+        assert_eq!(found, expected, "range, query {q}");
     }
 }

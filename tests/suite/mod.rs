@@ -169,7 +169,7 @@ macro_rules! mount {
                 c1_list_boundaries, c2_exact_codes, c3_nearest_list_empty, c4_limit_beyond_reach,
                 c5_recall_rises, c6_precedence, c7_topk_full, c10_profiles,
                 c13_budgets_reach_the_scan, c15_orderings, full_budgets_are_exact,
-                c17_safe_pruning, illegal_limits,
+                c17_safe_pruning, illegal_limits, more_queries_than_65535,
             );
             cases!(ranges:
                 d1_equals_brute_force, a11_given_ids, bounds, c8_limits_are_asked_for,
@@ -177,7 +177,8 @@ macro_rules! mount {
             );
             cases!(selectors:
                 e2_e3_e4_e7_on_a_line, e5_e6_filter_is_the_subset, filters_at_few_probes,
-                e5_bitmaps_per_query, e5_bitmaps_equal_masked_brute_force, selectors_are_chunked, wrong_selections,
+                e5_bitmaps_per_query, e5_bitmaps_equal_masked_brute_force, selectors_are_chunked, thousands_of_selectors,
+                wrong_selections,
             );
             cases!(surface: searches_find_what_is_left, ranges_find_what_is_left);
             cases!(saving:

@@ -225,6 +225,35 @@ pub fn selectors_are_chunked<B: IvfBackend>(device: &B::Device) {
     }
 }
 
+/// A selector of its own for each of thousands of queries, with none to a few ids.
+pub fn thousands_of_selectors<B: IvfBackend>(device: &B::Device) {
+    let (n, nq, k) = (300, 4_000, 3);
+    let (base, queries) = (uniform(n, 3, 110), uniform(nq, 3, 111));
+    let index = preset::<B>(device, Metric::L2, &base.range(0..5), &base);
+    let mut rng = rng(112);
+    let sets: Vec<Vec<i64>> = (0..nq)
+        .map(|q| (0..q % 6).map(|_| rng.random_range(0..n as i64)).collect())
+        .collect();
+    let selectors = sets
+        .iter()
+        .map(|set| IdSelector::batch(set.iter().copied()));
+    let of = (0..nq as u32).collect();
+    let params = probing(5, SearchMode::Auto).with_query_selectors(selectors.collect(), of);
+    let found = search_ivf(&index, &queries, k, &params);
+    for (q, set) in sets.iter().enumerate() {
+        let distance = |id: i64| -> f64 {
+            let pairs = queries.row(q).iter().zip(base.row(id as usize));
+            pairs.map(|(&a, &b)| f64::from(a - b).powi(2)).sum()
+        };
+        let mut expected: Vec<(f64, i64)> = set.iter().map(|&id| (distance(id), id)).collect();
+        expected.sort_by(|a, b| a.0.total_cmp(&b.0));
+        expected.dedup();
+        let mut labels: Vec<i64> = expected.into_iter().map(|(_, id)| id).collect();
+        labels.resize(k, -1);
+        assert_eq!(found.row(q).1, labels, "query {q}: {set:?}");
+    }
+}
+
 /// Selectors that do not fit the queries are refused, and so are parameters a flat index has no
 /// use for.
 pub fn wrong_selections<B: IvfBackend>(device: &B::Device) {

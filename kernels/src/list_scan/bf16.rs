@@ -9,7 +9,10 @@
     reason = "tiles are arrays of registers, indexed in lockstep"
 )]
 
-use super::strip::{Ahead, Group, Places, Sink};
+use super::{
+    aside::Aside,
+    strip::{Ahead, Group, Places, Sink},
+};
 use crate::{
     rows::{
         PANEL,
@@ -94,7 +97,7 @@ fn by_panels<const L2: bool, const N: usize, K: Sink>(
             limits[n] = sink.limit(queries[n]);
         }
     }
-    let mut queue = Queue::new();
+    let mut aside = Aside::new();
     for panel in 0..count {
         let next = ahead.panel(panel, size);
         // SAFETY: the panel lies within `high`, which begins on a cache line as `size` is a
@@ -109,8 +112,8 @@ fn by_panels<const L2: bool, const N: usize, K: Sink>(
         let at = panel * PANEL;
         // SAFETY: `norms` holds PANEL values a panel, aligned as the panels are.
         let norms = unsafe { _mm512_load_ps(norms[at..at + PANEL].as_ptr()) };
-        if !K::ALL && queue.len + N > QUEUE {
-            queue.drain(queries, sink);
+        if !K::ALL && !aside.has_room(N) {
+            drain(&mut aside, queries, sink);
         }
         for n in 0..N {
             let key = if L2 {
@@ -126,54 +129,18 @@ fn by_panels<const L2: bool, const N: usize, K: Sink>(
                 continue;
             }
             let mask = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(key, _mm512_set1_ps(limits[n]));
-            queue.push(key, mask, n, at);
+            aside.push(key, mask, n, at);
         }
     }
-    queue.drain(queries, sink);
+    drain(&mut aside, queries, sink);
 }
 
-/// Keys a queue holds.
-const QUEUE: usize = 64;
-
-/// Panels with survivors, put aside without a branch: whether a tile has any is hard to predict.
-struct Queue {
-    keys: [core::mem::MaybeUninit<__m512>; QUEUE],
-    /// Mask, place of the query in the tile, first row in the strip.
-    facts: [(u16, u16, u32); QUEUE],
-    len: usize,
-}
-
-impl Queue {
-    #[inline(always)]
-    fn new() -> Self {
-        Self {
-            keys: [const { core::mem::MaybeUninit::uninit() }; QUEUE],
-            facts: [(0, 0, 0); QUEUE],
-            len: 0,
-        }
-    }
-
-    /// Puts keys aside if the mask names any; there must be room.
-    #[inline(always)]
-    fn push(&mut self, keys: __m512, mask: u16, n: usize, at: usize) {
-        self.keys[self.len].write(keys);
-        self.facts[self.len] = (mask, n as u16, at as u32);
-        self.len += usize::from(mask != 0);
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-    fn drain<const N: usize>(&mut self, queries: &[u32; N], sink: &mut impl Sink) {
-        let waiting = self.keys.iter().zip(&self.facts).take(self.len);
-        for (keys, &(mask, n, at)) in waiting {
-            // SAFETY: the first `len` keys were written by `push`.
-            let keys = unsafe { keys.assume_init_read() };
-            let query = queries[usize::from(n)];
-            sink.take(query, at as usize, |mut places| {
-                write(&mut places, keys, mask)
-            });
-        }
-        self.len = 0;
+/// Gives the sink what was put aside.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn drain<const N: usize>(aside: &mut Aside<__m512>, queries: &[u32; N], sink: &mut impl Sink) {
+    for (keys, mask, n, at) in aside.take() {
+        sink.take(queries[n], at, |mut places| write(&mut places, keys, mask));
     }
 }
 

@@ -10,9 +10,11 @@
     reason = "tiles are arrays of registers, indexed in lockstep"
 )]
 
-use super::strip::{Ahead, Group, Places, Sink};
+use super::{
+    aside::Aside,
+    strip::{Ahead, Group, Places, Sink},
+};
 use crate::{
-    order::Slot,
     rows::{PANEL, int16, planes},
     simd::Avx2,
 };
@@ -21,7 +23,6 @@ use core::arch::x86_64::{
     _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_movemask_ps,
     _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_si256, _mm256_storeu_ps,
 };
-use core::mem::MaybeUninit;
 
 /// Queries that meet a panel at once.
 const TILE: usize = 6;
@@ -95,7 +96,7 @@ fn by_panels<const L2: bool, const N: usize, K: Sink>(
             limits[n] = sink.limit(queries[n]);
         }
     }
-    let mut queue = Queue::new();
+    let mut aside = Aside::new();
     for (place, norms) in norms.iter().enumerate() {
         // SAFETY: the panel lies within `values`, and every query holds `pairs` pairs (both asserted above).
         let sums = unsafe {
@@ -113,8 +114,8 @@ fn by_panels<const L2: bool, const N: usize, K: Sink>(
                 _mm256_loadu_ps(norms.add(PANEL / 2)),
             ]
         };
-        if !K::ALL && queue.len + N > QUEUE {
-            queue.drain(queries, sink);
+        if !K::ALL && !aside.has_room(N) {
+            drain(&mut aside, queries, sink);
         }
         for n in 0..N {
             let scale = _mm256_set1_ps(scales[n]);
@@ -138,10 +139,10 @@ fn by_panels<const L2: bool, const N: usize, K: Sink>(
             let limit = _mm256_set1_ps(limits[n]);
             let low = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(keys[0], limit));
             let high = _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(keys[1], limit));
-            queue.push(keys, (low | high << (PANEL / 2)) as u16, n, at);
+            aside.push(keys, (low | high << (PANEL / 2)) as u16, n, at);
         }
     }
-    queue.drain(queries, sink);
+    drain(&mut aside, queries, sink);
 }
 
 /// # Safety
@@ -156,69 +157,23 @@ unsafe fn store(keys: [__m256; 2], out: *mut f32) {
     }
 }
 
-/// Keys a queue holds.
-const QUEUE: usize = 64;
-
-/// Panels with survivors, put aside without a branch: whether a tile has any is hard to predict.
-struct Queue {
-    keys: [MaybeUninit<[f32; PANEL]>; QUEUE],
-    /// Mask, place of the query in the tile, first row in the strip.
-    facts: [(u16, u16, u32); QUEUE],
-    len: usize,
-}
-
-impl Queue {
-    #[inline(always)]
-    fn new() -> Self {
-        Self {
-            keys: [const { MaybeUninit::uninit() }; QUEUE],
-            facts: [(0, 0, 0); QUEUE],
-            len: 0,
-        }
-    }
-
-    /// Puts keys aside if the mask names any; there must be room.
-    #[inline]
-    #[target_feature(enable = "avx2,fma")]
-    fn push(&mut self, keys: [__m256; 2], mask: u16, n: usize, at: usize) {
-        // SAFETY: an entry is a panel's keys.
-        unsafe { store(keys, self.keys[self.len].as_mut_ptr().cast()) };
-        self.facts[self.len] = (mask, n as u16, at as u32);
-        self.len += usize::from(mask != 0);
-    }
-
-    #[inline]
-    fn drain<const N: usize>(&mut self, queries: &[u32; N], sink: &mut impl Sink) {
-        let waiting = self.keys.iter().zip(&self.facts).take(self.len);
-        for (keys, &(mask, n, at)) in waiting {
-            // SAFETY: the first `len` keys were written by `push`.
-            let keys = unsafe { keys.assume_init_ref() };
-            sink.take(queries[usize::from(n)], at as usize, |mut places| {
-                write(&mut places, keys, mask)
-            });
-        }
-        self.len = 0;
+/// Gives the sink what was put aside.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn drain<const N: usize>(aside: &mut Aside<[__m256; 2]>, queries: &[u32; N], sink: &mut impl Sink) {
+    for (keys, mask, n, at) in aside.take() {
+        sink.take(queries[n], at, |mut places| write(&mut places, keys, mask));
     }
 }
 
 /// Writes the survivors of a panel side by side.
-#[inline(always)]
-fn write(places: &mut Places<'_>, keys: &[f32; PANEL], mask: u16) -> (usize, f32) {
-    let mut mask = u32::from(mask) & places.live;
-    let (mut taken, mut best) = (0, f32::INFINITY);
-    while mask != 0 {
-        let place = mask.trailing_zeros();
-        mask &= mask - 1;
-        let key = keys[place as usize];
-        best = best.min(key);
-        places.keys[taken] = key;
-        places.at[taken] = Slot {
-            slot: places.first.slot + place,
-            ..places.first
-        };
-        taken += 1;
-    }
-    (taken, best)
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn write(places: &mut Places<'_>, keys: [__m256; 2], mask: u16) -> (usize, f32) {
+    let mut values = [0.0; PANEL];
+    // SAFETY: there is room for both registers.
+    unsafe { store(keys, values.as_mut_ptr()) };
+    places.write(&values, u32::from(mask))
 }
 
 /// Sums of products of the rows of a panel with N queries; asks for the panel at `next` if `AHEAD`.

@@ -11,6 +11,8 @@
 //! the same for rows chosen by somebody else.
 
 #[cfg(target_arch = "x86_64")]
+mod aside;
+#[cfg(target_arch = "x86_64")]
 mod bf16;
 #[cfg(feature = "cube")]
 mod blueprint;

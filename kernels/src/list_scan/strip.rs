@@ -69,6 +69,28 @@ pub(super) struct Places<'a> {
     pub live: u32,
 }
 
+impl Places<'_> {
+    /// Writes the keys that a mask names side by side: how many are of rows that exist, and the smallest.
+    #[inline(always)]
+    pub fn write(&mut self, keys: &[f32; PANEL], mask: u32) -> (usize, f32) {
+        let mut mask = mask & self.live;
+        let (mut taken, mut best) = (0, f32::INFINITY);
+        while mask != 0 {
+            let place = mask.trailing_zeros();
+            mask &= mask - 1;
+            let key = keys[place as usize];
+            best = best.min(key);
+            self.keys[taken] = key;
+            self.at[taken] = Slot {
+                slot: self.first.slot + place,
+                ..self.first
+            };
+            taken += 1;
+        }
+        (taken, best)
+    }
+}
+
 /// Queries of a tile at most.
 const TILE_QUERIES: usize = 6;
 

@@ -305,23 +305,7 @@ impl Sink for StripSink<'_, '_> {
         if mask == 0 {
             return;
         }
-        self.take(query, at, |places| {
-            let mut mask = mask & places.live;
-            let (mut taken, mut best) = (0, f32::INFINITY);
-            while mask != 0 {
-                let place = mask.trailing_zeros();
-                mask &= mask - 1;
-                let key = keys[place as usize];
-                best = best.min(key);
-                places.keys[taken] = key;
-                places.at[taken] = Slot {
-                    slot: places.first.slot + place,
-                    ..places.first
-                };
-                taken += 1;
-            }
-            (taken, best)
-        });
+        self.take(query, at, |mut places| places.write(keys, mask));
     }
 
     #[inline(always)]

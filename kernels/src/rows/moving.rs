@@ -31,6 +31,16 @@ pub fn first_clear(keep: &[u32], len: usize) -> usize {
         .min(len)
 }
 
+/// Gives back what an allocation holds beyond its values; all of it where there is none, which `aligned-vec` 0.6
+/// makes an allocation of no bytes that is never freed.
+fn shrink<T>(values: &mut Aligned<T>) {
+    if values.is_empty() {
+        *values = Aligned::new(64);
+    } else {
+        values.shrink_to_fit();
+    }
+}
+
 impl Rows {
     /// Keeps the rows whose bit is set in `keep` (bit `i % 32` of word `i / 32` is row `i`), in
     /// order; allocations stay.
@@ -115,10 +125,10 @@ impl Rows {
 
     /// Gives back what allocations hold beyond the rows.
     pub fn shrink_to_fit(&mut self) {
-        self.high.shrink_to_fit();
-        self.low.shrink_to_fit();
-        self.full.shrink_to_fit();
-        self.norms.shrink_to_fit();
+        shrink(&mut self.high);
+        shrink(&mut self.low);
+        shrink(&mut self.full);
+        shrink(&mut self.norms);
     }
 
     /// Moves a row to an earlier place.

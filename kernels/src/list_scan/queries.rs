@@ -83,15 +83,19 @@ impl Queries {
         isa: Isa,
         workers: usize,
     ) -> Self {
-        let none = Self {
+        Self::none(problem).replace(problem, range, extents, isa, workers)
+    }
+
+    /// No query of a problem yet.
+    pub fn none(problem: &Problem<'_>) -> Self {
+        Self {
             stride: distance::padded(problem.d),
             full: AVec::new(64),
             seen: Seen::Whole,
             half_stride: 0,
             half: AVec::new(64),
             facts: Vec::new(),
-        };
-        none.replace(problem, range, extents, isa, workers)
+        }
     }
 
     /// [`new`](Self::new) for other queries of the problem, in the memory of these.
@@ -124,7 +128,7 @@ impl Queries {
         self.facts.resize(n, blank);
         (self.seen, self.half_stride) = (seen, half_stride);
         let rows = &problem.queries[range.start * d..range.end * d];
-        // Without bf16 there is nothing to write: as many empty slices as needed.
+        // Without 16 bits there is nothing to write: as many empty slices as needed.
         let half = self.half.chunks_mut((CHUNK * half_stride).max(1));
         let half = half.map(Some).chain(core::iter::repeat_with(|| None));
         let full = self.full.chunks_mut(CHUNK * stride);

@@ -2,7 +2,7 @@
 //!
 //! A bf16 is the upper half of an f32, so the odd components of a line become f32 by a mask and the
 //! even ones by a shift. With many queries it is cheaper to widen panels once and read them as f32;
-//! with [`FEW`](super::queries::FEW) it is not. A register holds four partial sums of two rows; two levels of
+//! with up to [`QUERIES`] it is not. A register holds four partial sums of two rows; two levels of
 //! unpack-and-add turn the registers of four sub-panels into sums of rows in order.
 
 #![allow(
@@ -26,6 +26,9 @@ use core::arch::x86_64::{
     _mm256_storeu_ps, _mm256_sub_ps, _mm256_unpackhi_pd, _mm256_unpackhi_ps, _mm256_unpacklo_pd,
     _mm256_unpacklo_ps,
 };
+
+/// Queries up to which this tile is quicker than widening.
+pub(super) const QUERIES: usize = 8;
 
 /// Scans panels of high planes for each query of a group.
 pub(super) fn scan<const L2: bool, K: Sink>(

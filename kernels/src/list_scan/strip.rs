@@ -1,17 +1,24 @@
 //! A strip: panels that stay in a first-level cache while all their queries meet them, and the tile
 //! that fits.
 
+#[cfg(target_arch = "x86_64")]
 use super::{
     queries::{FEW, Seen},
+    shift,
+};
+use super::{
     seeker::Block,
     tile::{self, EXACT_IP, EXACT_L2, FILTER_IP, FILTER_L2},
 };
-#[cfg(target_arch = "x86_64")]
-use crate::simd::{Avx2, Bf16};
 use crate::{
     Metric,
     order::Slot,
-    rows::{Layout, PANEL, Rows, int16},
+    rows::{Layout, PANEL, Rows},
+};
+#[cfg(target_arch = "x86_64")]
+use crate::{
+    rows::int16,
+    simd::{Avx2, Bf16},
 };
 use aligned_vec::{AVec, ConstAlign};
 use core::ops::Range;
@@ -166,15 +173,18 @@ enum Reading {
 impl Reading {
     /// For `queries` of a block at once.
     fn of(rows: &Rows, block: &Block<'_>, queries: usize, exact: bool) -> Self {
-        let (layout, isa) = (rows.layout(), block.isa);
+        let layout = rows.layout();
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (block, queries, exact);
         #[cfg(target_arch = "x86_64")]
         if !exact {
+            let isa = block.isa;
             match (isa.bf16(), isa.integers(), isa.avx2()) {
                 (Some(bf16), ..) if layout.has_high() => return Self::Bf16(bf16),
                 (_, Some(avx2), _) if queries > FEW && block.queries.seen() == Seen::Steps => {
                     return Self::Integers(avx2);
                 }
-                (_, _, Some(avx2)) if queries <= FEW && layout.has_high() => {
+                (_, _, Some(avx2)) if queries <= shift::QUERIES && layout.has_high() => {
                     return Self::Shift(avx2);
                 }
                 _ => {}
@@ -221,7 +231,6 @@ pub(super) fn scan_strip(
     let (isa, metric) = (group.block.isa, group.block.problem.metric);
     let norms = strip.rows.norms(strip.panels.clone());
     let reading = Reading::of(strip.rows, group.block, group.queries.len(), exact);
-    let size = strip.panels.len() * reading.panel_bytes(strip.rows);
     match reading {
         #[cfg(target_arch = "x86_64")]
         Reading::Bf16(proof) => {
@@ -239,9 +248,9 @@ pub(super) fn scan_strip(
         Reading::Shift(proof) => {
             let high = strip.rows.high(strip.panels.clone());
             match metric {
-                Metric::L2 => super::shift::scan::<true, _>(proof, high, norms, group, sink),
+                Metric::L2 => shift::scan::<true, _>(proof, high, norms, group, sink),
                 Metric::InnerProduct => {
-                    super::shift::scan::<false, _>(proof, high, norms, group, sink);
+                    shift::scan::<false, _>(proof, high, norms, group, sink);
                 }
             }
         }
@@ -250,13 +259,13 @@ pub(super) fn scan_strip(
             let Scratch {
                 rounded, widened, ..
             } = scratch;
-            rounded.resize(size / size_of::<i16>(), 0);
+            rounded.resize(strip.panels.len() * int16::panel_size(group.d), 0);
             let panels = strip.panels.clone();
-            strip.rows.round(panels, isa, proof, widened, rounded);
+            let step = strip.rows.round(panels, isa, proof, widened, rounded);
             let panels = super::integers::Panels {
                 values: rounded,
                 norms,
-                step: int16::step(strip.rows.extent().seen()),
+                step,
                 ahead: strip.ahead,
             };
             match metric {

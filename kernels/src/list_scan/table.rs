@@ -48,16 +48,13 @@ pub(super) fn scan(
     keys.resize(step * width, 0.0);
     let mut scratch = Scratch::new();
     let (mut reads, mut reranked) = (0, 0);
-    let mut spare: Option<Queries> = None;
+    let mut before = Queries::none(problem);
     let k = problem.k;
     for first in range.clone().step_by(step) {
         let n = step.min(range.end - first);
         let extents = [rows.extent(); QUERIES];
         let (these, extents) = (first..first + n, &extents[..n]);
-        let queries = match spare.take() {
-            None => Queries::new(problem, these, extents, isa, 1),
-            Some(spare) => Queries::replace(spare, problem, these, extents, isa, 1),
-        };
+        let queries = before.replace(problem, these, extents, isa, 1);
         let block = Block::new(problem, queries, 0, isa);
         let searched = |i: &u32| {
             let facts = block.queries.facts(*i as usize);
@@ -101,7 +98,7 @@ pub(super) fn scan(
                 labels: &mut labels[at..at + n * k],
             });
         }
-        spare = Some(block.queries);
+        before = block.queries;
     }
     Counts {
         rows: reads * rows.len() as u64,

@@ -11,6 +11,7 @@
 //! A panel lies as `[pairs, PANEL, 2]`: two components of a row side by side, sixteen rows after
 //! each other, then the next two components; the last is 0 where `d` is odd.
 
+#[cfg(target_arch = "x86_64")]
 use super::{PANEL, planes};
 
 /// The length of the longest vector of a list, in steps.
@@ -19,6 +20,7 @@ pub(crate) const REACH: f64 = 32_700.0;
 /// takes.
 pub(crate) const COMPONENTS: usize = 8192;
 /// Values of a pair of components.
+#[cfg(target_arch = "x86_64")]
 const LINE: usize = 2 * PANEL;
 /// The largest distance from `x / step` to the integer it becomes: one half, and what computing the
 /// quotient in f32 adds.
@@ -41,11 +43,13 @@ pub(crate) fn step(norm: f64) -> f32 {
 }
 
 /// Pairs of components.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const fn pairs(d: usize) -> usize {
     d.div_ceil(2)
 }
 
 /// Values in a panel.
+#[cfg(target_arch = "x86_64")]
 pub(crate) const fn panel_size(d: usize) -> usize {
     pairs(d) * LINE
 }
@@ -78,8 +82,7 @@ pub(crate) unsafe fn round_high_avx2(panel: &[u16], d: usize, steps: f32, out: &
     let (lines, _) = out.as_chunks_mut::<LINE>();
     for (piece, lines) in lines.chunks_mut(planes::PIECE / 2).enumerate() {
         for half in 0..2 {
-            // SAFETY: the processor has AVX2.
-            let pairs = unsafe { planes::transposed_avx2(panel, pieces, piece, half) };
+            let pairs = planes::transposed_avx2(panel, pieces, piece, half);
             for (pair, line) in pairs.into_iter().zip(&mut *lines) {
                 // A bf16 is the upper half of an f32.
                 let even = _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, pair));

@@ -435,7 +435,8 @@ impl Rows {
         }
     }
 
-    /// Writes panels as integers (see [`int16`]), as a filter sees them. `wide` is scratch.
+    /// Writes panels as integers (see [`int16`]), as a filter sees them, and returns their step. `wide` is
+    /// scratch.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn round(
         &self,
@@ -444,8 +445,9 @@ impl Rows {
         _: Avx2,
         wide: &mut AVec<f32, ConstAlign<64>>,
         out: &mut [u16],
-    ) {
-        let (d, steps) = (self.d, int16::steps(self.extent.seen()));
+    ) -> f32 {
+        let (d, longest) = (self.d, self.extent.seen());
+        let steps = int16::steps(longest);
         for (panel, out) in panels.zip(out.chunks_exact_mut(int16::panel_size(d))) {
             let panel = panel..panel + 1;
             if self.layout == Layout::F16 {
@@ -465,6 +467,7 @@ impl Rows {
                 }
             }
         }
+        int16::step(longest)
     }
 
     /// Writes panels as f32 `[panels, d, PANEL]`, with the exact values.

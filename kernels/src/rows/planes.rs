@@ -250,8 +250,7 @@ pub(crate) unsafe fn widen_step_avx2(
     };
     let zero = _mm256_setzero_si256();
     for half in 0..2 {
-        // SAFETY: the processor has AVX2.
-        let pairs = unsafe { transposed_avx2(panel, steps, step, half) };
+        let pairs = transposed_avx2(panel, steps, step, half);
         for (i, pair) in pairs.into_iter().enumerate() {
             let even = _mm256_castsi256_ps(_mm256_unpacklo_epi16(zero, pair));
             let odd = _mm256_castsi256_ps(_mm256_unpackhi_epi16(zero, pair));
@@ -270,13 +269,10 @@ pub(crate) unsafe fn widen_step_avx2(
 ///
 /// Rows `s % 4` of a group of four lie in four lines; two rounds of interleaving bring the four
 /// values of one component side by side, so that a third with zeros makes them f32.
-///
-/// # Safety
-/// The processor has AVX2.
 #[cfg(target_arch = "x86_64")]
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) unsafe fn transposed_avx2(
+pub(super) fn transposed_avx2(
     panel: &[u16],
     steps: usize,
     step: usize,

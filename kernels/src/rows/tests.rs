@@ -88,8 +88,7 @@ fn rounded_panels_hold_the_nearest_whole_steps() {
                 rows.push(row);
             }
             let mut out = vec![7; 3 * int16::panel_size(d)];
-            rows.round(0..3, isa, avx2, &mut AVec::new(64), &mut out);
-            let step = f64::from(int16::step(rows.extent().seen()));
+            let step = f64::from(rows.round(0..3, isa, avx2, &mut AVec::new(64), &mut out));
             let (lines, _) = out.as_chunks::<{ 2 * PANEL }>();
             let found = |slot: usize, t: usize| {
                 let line = lines[slot / PANEL * int16::pairs(d) + t / 2];

@@ -143,9 +143,15 @@ pub fn built_in<B: IvfBackend>(device: &B::Device) -> Tuning {
     Tuning::resolve(&B::device_key(device), fused_scan, &Config::default())
 }
 
-/// The size of a case: `host` on CPU backends, `cube` where each launch may run on a software GPU.
+/// The size of a case: `host` on CPU backends, `cube` where each launch may run on a software GPU
+/// (`host` there too with `BURN_IVF_COVER=all`).
 pub fn sized<B: IvfBackend>(device: &B::Device, host: usize, cube: usize) -> usize {
-    if is_cube::<B>(device) { cube } else { host }
+    let all = std::env::var_os("BURN_IVF_COVER").is_some_and(|cover| cover == "all");
+    if all || !is_cube::<B>(device) {
+        host
+    } else {
+        cube
+    }
 }
 
 /// Whether labels are 64 bits wide on this device.

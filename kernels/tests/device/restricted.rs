@@ -1,254 +1,27 @@
 //! Scans under a restriction and scans for all rows within a distance, as the CPU kernels answer.
 
-use super::support::{Client, Device, Rng, client, download, guises, poison, upload};
+mod question;
+mod world;
+
+use self::{
+    question::{Question, probes},
+    world::{World, whole},
+};
+use super::support::{Client, Device, Rng, client, download, guises, upload};
 use burn_ivf_kernels::{
     KernelError, Metric,
-    device::{Gpu, Grain},
+    device::Grain,
     list_scan::{
-        DeviceProblem, List, ListIds, Order, Orders, Problem, Reads, SKIP, WORKSPACE,
-        restrict::{ListOrder, Masks, ReadingOrder, Restriction},
-        scan_restricted, scan_restricted_on, within, within_on,
+        DeviceProblem, Order, Orders, Reads, SKIP,
+        restrict::{ListOrder, Masks, Restriction},
+        scan_restricted_on, within_on,
     },
     rows::{
-        Layout, Rows,
+        Rows,
         device::{Added, DeviceLists},
     },
-    simd::Isa,
 };
 use std::sync::Arc;
-
-/// Lists of vectors whose components are small whole numbers, so that distances are exact and ties
-/// many: every bit must be the CPU's.
-struct World {
-    d: usize,
-    rows: Vec<Rows>,
-    ids: Vec<Vec<i64>>,
-    device: DeviceLists<Device>,
-    orders: Orders,
-}
-
-impl World {
-    fn new(
-        gpu: &Gpu<Device>,
-        client: &Client,
-        (d, nlist, n): (usize, usize, usize),
-        rng: &mut Rng,
-    ) -> Self {
-        let mut world = Self {
-            d,
-            rows: (0..nlist).map(|_| Rows::new(d, Layout::F32)).collect(),
-            ids: vec![vec![]; nlist],
-            device: DeviceLists::new(gpu, d, nlist, 2),
-            orders: Orders::default(),
-        };
-        for n in [n / 3, n - n / 3] {
-            world.add(client, n, rng);
-        }
-        world
-    }
-
-    fn add(&mut self, client: &Client, n: usize, rng: &mut Rng) {
-        let flat: Vec<f32> = (0..n * self.d).map(|_| whole(rng)).collect();
-        // Half of the rows are in the first three lists.
-        let list = |rng: &mut Rng| {
-            let nlist = self.rows.len();
-            let most = rng.pick(&[nlist.min(3), nlist]);
-            rng.below(most) as u32
-        };
-        let lists: Vec<u32> = (0..n).map(|_| list(rng)).collect();
-        let ids: Vec<i64> = (0..n).map(|_| rng.below(5000) as i64 - 100).collect();
-        let added = Added {
-            rows: &upload(client, &flat),
-            lists: &lists,
-            ids: &ids,
-        };
-        let held = self.ids.clone();
-        self.device.append(&added, |l, s| held[l][s]).unwrap();
-        for (i, &list) in lists.iter().enumerate() {
-            self.rows[list as usize].push(&flat[i * self.d..][..self.d]);
-            self.ids[list as usize].push(ids[i]);
-        }
-    }
-
-    fn lists(&self) -> Vec<List<'_>> {
-        let pairs = self.rows.iter().zip(&self.ids);
-        pairs
-            .map(|(rows, ids)| List::new(rows, ListIds::Table(ids)).unwrap())
-            .collect()
-    }
-
-    fn order(&self, rng: &mut Rng) -> ReadingOrder {
-        let mut order = |rows: &Rows| {
-            let keys: Vec<f32> = (0..rows.len()).map(|_| rng.float()).collect();
-            Arc::new(ListOrder::ascending(&keys))
-        };
-        ReadingOrder {
-            lists: self.rows.iter().map(&mut order).collect(),
-        }
-    }
-
-    /// Masks that let about `share` of 1000 rows pass each.
-    fn masks(&self, count: usize, nq: usize, share: usize, rng: &mut Rng) -> Masks {
-        let mut starts = vec![0];
-        for list in &self.rows {
-            starts.push(starts[starts.len() - 1] + list.len().div_ceil(32));
-        }
-        let mut mask = || {
-            let mut words = vec![0_u32; starts[self.rows.len()]];
-            for (l, list) in self.rows.iter().enumerate() {
-                for s in 0..list.len() {
-                    words[starts[l] + s / 32] |= u32::from(rng.below(1000) < share) << (s % 32);
-                }
-            }
-            words
-        };
-        let masks: Vec<Vec<u32>> = (0..count).map(|_| mask()).collect();
-        let of = match count {
-            1 => vec![],
-            _ => (0..nq).map(|_| rng.below(count) as u32).collect(),
-        };
-        Masks { masks, starts, of }
-    }
-
-    fn caps(&self, probes: &[u32], rng: &mut Rng) -> Vec<u32> {
-        let cap = |&list: &u32| match self.rows.get(list as usize) {
-            None => 7,
-            Some(rows) => match rng.below(5) {
-                0 => 0,
-                1 => rows.len() as u32,
-                2 => u32::MAX,
-                _ => rng.below(rows.len() + 1) as u32,
-            },
-        };
-        probes.iter().map(cap).collect()
-    }
-}
-
-fn whole(rng: &mut Rng) -> f32 {
-    rng.below(5) as f32 - 2.0
-}
-
-/// What is asked.
-struct Question<'a> {
-    metric: Metric,
-    k: usize,
-    queries: &'a [f32],
-    probes: &'a [u32],
-    nprobe: usize,
-    /// Whether the probes are left out of the question: there is one list.
-    all: bool,
-    workspace: usize,
-}
-
-impl Question<'_> {
-    fn nq(&self) -> usize {
-        self.probes.len() / self.nprobe
-    }
-
-    fn on_host<'a>(&'a self, world: &World, lists: &'a [List<'a>]) -> Problem<'a> {
-        Problem {
-            metric: self.metric,
-            d: world.d,
-            k: self.k,
-            lists,
-            queries: self.queries,
-            workspace: WORKSPACE,
-        }
-    }
-
-    /// Compares the k best with the CPU's.
-    fn check(&self, client: &Client, world: &World, restriction: Restriction<'_>, what: &str) {
-        let lists = world.lists();
-        let problem = self.on_host(world, &lists);
-        let (isa, order) = (Isa::detect(), Order::ListMajor);
-        let best =
-            scan_restricted(&problem, self.probes, self.nprobe, order, isa, restriction).unwrap();
-        let (nq, k) = (self.nq(), self.k);
-        let queries = upload(client, self.queries);
-        let named = upload(client, self.probes);
-        let reads = if self.all {
-            Reads::All
-        } else {
-            Reads::Lists(&named, self.nprobe)
-        };
-        poison(client, &[nq * k, 2 * nq * k, 4 * nq * k]);
-        let problem = DeviceProblem {
-            metric: self.metric,
-            k,
-            lists: &world.device,
-            queries: &queries,
-            nq,
-            workspace: self.workspace,
-            order: Order::QueryMajor,
-            grain: Grain::default(),
-        };
-        let found = scan_restricted_on(&problem, reads, restriction, &world.orders).unwrap();
-        let labels: Vec<i64> = download(client, &found.labels, nq * k);
-        assert_eq!(labels, best.labels, "{what}");
-        let values: Vec<u32> = download(client, &found.values, nq * k);
-        let bits: Vec<u32> = best.distances.iter().map(|v| v.to_bits()).collect();
-        assert_eq!(values, bits, "{what}");
-    }
-}
-
-impl Question<'_> {
-    /// Compares the rows whose key is at most `limit` with the CPU's.
-    fn check_range(
-        &self,
-        client: &Client,
-        world: &World,
-        (restriction, limit): (Restriction<'_>, f32),
-        what: &str,
-    ) -> usize {
-        let lists = world.lists();
-        let problem = self.on_host(world, &lists);
-        let (probes, nprobe, isa) = (self.probes, self.nprobe, Isa::detect());
-        let expected = within(&problem, limit, probes, nprobe, isa, restriction).unwrap();
-        let queries = upload(client, self.queries);
-        let named = upload(client, self.probes);
-        let reads = if self.all {
-            Reads::All
-        } else {
-            Reads::Lists(&named, self.nprobe)
-        };
-        let n = expected.labels.len();
-        poison(client, &[self.nq(), n, 2 * n]);
-        let problem = DeviceProblem {
-            metric: self.metric,
-            k: 1,
-            lists: &world.device,
-            queries: &queries,
-            nq: self.nq(),
-            workspace: self.workspace,
-            order: Order::QueryMajor,
-            grain: Grain::default(),
-        };
-        let found = within_on(&problem, limit, reads, restriction, &world.orders).unwrap();
-        assert_eq!(found.lims, expected.lims, "{what} limit {limit}");
-        let labels: Vec<i64> = download(client, &found.labels, n);
-        assert_eq!(labels, expected.labels, "{what} limit {limit}");
-        let values: Vec<u32> = download(client, &found.values, n);
-        let bits: Vec<u32> = expected.distances.iter().map(|v| v.to_bits()).collect();
-        assert_eq!(values, bits, "{what} limit {limit}");
-        n
-    }
-}
-
-fn probes(nq: usize, nprobe: usize, nlist: usize, rng: &mut Rng) -> Vec<u32> {
-    let mut probes = Vec::new();
-    for _ in 0..nq {
-        let mut all: Vec<u32> = (0..nlist as u32).collect();
-        for i in (1..nlist).rev() {
-            all.swap(i, rng.below(i + 1));
-        }
-        all.truncate(nprobe);
-        if rng.below(10) == 0 {
-            all[0] = SKIP;
-        }
-        probes.extend(all);
-    }
-    probes
-}
 
 /// Random lists, questions and restrictions.
 fn each_case(mut check: impl FnMut(&Client, &World, &Question<'_>, Restriction<'_>, &str)) {

@@ -214,9 +214,9 @@ fn limits() {
             ("by distance 8192", Budget::distance_weighted(8192)),
             ("dynamic 8192", Budget::dynamic_nprobe(8192)),
         ] {
-            let params = SearchParams::default().with_budget(budget);
-            cases.push((name.to_owned(), params.clone()));
-            let near = params.with_list_ordering(ListOrdering::ResidualNorm);
+            let near = SearchParams::default().with_budget(budget);
+            let params = near.clone().with_list_ordering(ListOrdering::Insertion);
+            cases.push((name.to_owned(), params));
             cases.push((format!("{name}, near rows first"), near));
         }
         for profile in Profile::ALL {

@@ -89,7 +89,7 @@ pub use index::{
 pub use metric::Metric;
 pub use params::{
     AutoRule, Budget, BudgetStrategy, DEFAULT_WORKSPACE, FlatMode, Limit, ListOrdering, MaxCodes,
-    MaxCodesRule, Profile, RangeBound, RangeParams, SearchMode, SearchParams, Storage,
+    MaxCodesRule, NanPolicy, Profile, RangeBound, RangeParams, SearchMode, SearchParams, Storage,
 };
 pub use persist::faiss::{DirectMap, FaissOptions};
 pub use persist::readers as io;

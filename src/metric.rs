@@ -142,7 +142,7 @@ impl Metric {
             Compare::Scan(metric) => Ok(metric),
             Compare::Pairs(_) => Err(Error::NotApplicable {
                 what: "a metric other than l2, ip and cosine",
-                instead: "range search, safe pruning and mapped files have these three; search() the loaded index, or pairwise_distance() on its vectors",
+                instead: "a file is searched in place by these three; load() the index",
             }),
         }
     }

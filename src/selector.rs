@@ -213,15 +213,19 @@ impl Selection {
     /// set, the lowest bit of a word first (cuVS `bitmap`).
     ///
     /// # Errors
-    /// [`Error::Count`] when there are not `⌈nq · n / 32⌉` words, [`Error::IllegalValue`] for more than
+    /// [`Error::ShapeMismatch`] when there are not `⌈nq · n / 32⌉` words, [`Error::IllegalValue`] for more than
     /// 2³² - 1 queries.
     pub fn bitmap_u32(words: &[u32], nq: usize, n: usize) -> Result<Self> {
         let expected = nq.checked_mul(n).map(|bits| bits.div_ceil(32));
         if expected != Some(words.len()) {
-            return Err(Error::Count {
+            let expected = match expected {
+                Some(words) => format!("[{words}]: ⌈nq · n / 32⌉ words for nq = {nq}, n = {n}"),
+                None => format!("bits for nq = {nq} times n = {n}, which no memory holds"),
+            };
+            return Err(Error::ShapeMismatch {
                 what: "words of a bitmap",
-                rows: expected.unwrap_or(usize::MAX),
-                found: words.len(),
+                expected,
+                found: vec![words.len()],
             });
         }
         if n == 0 {

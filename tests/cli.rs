@@ -272,9 +272,34 @@ fn converts_there_and_back() {
         !folder.path("i.ivecs").exists(),
         "nothing is left of a failure"
     );
+    write_ids(folder.path("i.npy"), &[1, -1, 9, (1 << 24) + 1], 2).unwrap();
+    folder.bad(1, "convert i.npy i.fvecs", &["row 1", "16777217", ".npy"]);
     write_ids(folder.path("i.npy"), &[1, -1, 9, 4], 2).unwrap();
+    folder.good("convert i.npy i.fvecs");
+    let mut file = VectorFile::open(folder.path("i.fvecs")).unwrap();
+    assert_eq!(file.read_block(0, 2).unwrap(), [1.0, -1.0, 9.0, 4.0]);
     folder.good("convert i.npy i.ivecs");
     assert_eq!(ids(&folder.path("i.ivecs")), [1, -1, 9, 4]);
+    #[cfg(unix)]
+    {
+        use std::{fs, os::unix::fs::PermissionsExt};
+        let mode = |name: &str| {
+            fs::metadata(folder.path(name))
+                .unwrap()
+                .permissions()
+                .mode()
+        };
+        let usual = mode("back.npy");
+        fs::set_permissions(folder.path("w.npy"), PermissionsExt::from_mode(0o444)).unwrap();
+        folder.good("convert w.npy again.fvecs");
+        assert_eq!(mode("again.fvecs"), usual, "as any new file");
+        // A link is followed.
+        std::os::unix::fs::symlink("back.npy", folder.path("link.npy")).unwrap();
+        folder.good("convert w.npy link.npy");
+        assert!(folder.path("link.npy").is_symlink());
+        assert_eq!(bytes("back.npy"), bytes("w.npy"));
+        folder.good("convert base.npy back.npy");
+    }
     folder.bad(
         1,
         "convert base.npy b.bvecs",
@@ -292,6 +317,81 @@ fn converts_there_and_back() {
     folder.good("search again.ivf queries.fvecs --ids two.npy --params nprobe=3");
     assert_eq!(bytes("one.npy"), bytes("two.npy"));
     folder.bad(2, "convert a.ivf x.npy", &["no file of vectors"]);
+}
+
+/// What cannot be written, or would replace what is read, is said before the work, and harms nothing.
+#[test]
+fn outputs_are_looked_at_first() {
+    let folder = Folder::new();
+    folder.build();
+    std::fs::create_dir(folder.path("folder.svg")).unwrap();
+    let bytes = |name: &str| std::fs::read(folder.path(name)).unwrap();
+    let before = ["base.npy", "queries.fvecs", "a.ivf"].map(bytes);
+    for (code, args, words) in [
+        (2, "build base.npy -o base.npy", &["base.npy", ".ivf"][..]),
+        (2, "build base.npy -o x.faiss", &["x.faiss", "convert"]),
+        (2, "build base.npy -o x.fvecs --flat", &["x.fvecs"]),
+        (
+            2,
+            "convert base.npy ./base.npy",
+            &["base.npy", "another file"],
+        ),
+        (
+            2,
+            "search a.ivf queries.fvecs --ids a.txt",
+            &["--ids", ".npy or .ivecs"],
+        ),
+        (
+            2,
+            "search a.ivf queries.fvecs --ids a.fvecs",
+            &["--ids", ".ivecs"],
+        ),
+        (
+            2,
+            "search a.ivf queries.fvecs --distances queries.ivecs",
+            &["--distances", ".npy or .fvecs"],
+        ),
+        (
+            2,
+            "search a.ivf queries.fvecs --distances queries.fvecs",
+            &["queries.fvecs is read"],
+        ),
+        (
+            2,
+            "search a.ivf queries.fvecs --ids x.npy --distances ./x.npy",
+            &["x.npy", "twice"],
+        ),
+        (2, "info a.ivf --plot a.ivf", &["a.ivf"]),
+        (
+            2,
+            "bench a.ivf queries.fvecs --nq 10000001",
+            &["10,000,000"],
+        ),
+        (
+            1,
+            "eval a.ivf queries.fvecs --plot no/x.svg",
+            &["no/x.svg", "folder"],
+        ),
+        (
+            1,
+            "eval a.ivf queries.fvecs --plot folder.svg",
+            &["folder.svg", "regular"],
+        ),
+        (
+            1,
+            "tune a.ivf queries.fvecs --target 0.9 --save --plot no/x.svg",
+            &["no/x.svg"],
+        ),
+        (1, "info folder.svg", &["folder.svg", "regular file"]),
+    ] {
+        folder.bad(code, args, words);
+    }
+    for (name, before) in ["base.npy", "queries.fvecs", "a.ivf"].iter().zip(before) {
+        assert!(bytes(name) == before, "{name} is what it was");
+    }
+    assert!(!folder.path("x.npy").exists());
+    let left = std::fs::read_dir(folder.0.path()).unwrap();
+    assert_eq!(left.count(), 4, "nothing is left beside them");
 }
 
 #[test]
@@ -440,6 +540,10 @@ fn failures_are_1_and_say_what_to_do() {
     rows[25] = f32::NAN;
     write_vectors(folder.path("nan.npy"), &rows, 8).unwrap();
     write_ids(folder.path("three.npy"), &[1, 2, 3], 1).unwrap();
+    write_vectors(folder.path("flat.npy"), &[0.5; 8], 1).unwrap();
+    let mut padding: Vec<i64> = (0..N as i64).collect();
+    padding[700] = -1;
+    write_ids(folder.path("padding.npy"), &padding, 1).unwrap();
     write_ids(folder.path("truth.npy"), &vec![0; 2 * NQ], 2).unwrap();
     std::fs::write(folder.path("text.txt"), "no index at all").unwrap();
     std::fs::write(folder.path("broken.fvecs"), [8, 0, 0, 0, 1, 2]).unwrap();
@@ -460,6 +564,11 @@ fn failures_are_1_and_say_what_to_do() {
             &["three.npy", "1200", "one id per vector"],
         ),
         ("build base.npy -o no/folder/x", &["no/folder/x"]),
+        (
+            "build base.npy -o x --flat --ids padding.npy",
+            &["padding.npy", "row 700"],
+        ),
+        ("search a.ivf flat.npy", &["flat.npy", "[1, 8]"]),
         ("search a.ivf wide.npy", &["wide.npy", "9", "d = 8"]),
         ("search b.flat queries.fvecs --params nprobe=3", &["nprobe"]),
         (

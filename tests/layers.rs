@@ -361,3 +361,29 @@ fn the_scanner_works() {
     assert_eq!(code("a /* b */ c"), "a   c");
     assert_eq!(code("\"x\\\"y\" z"), "  z");
 }
+
+/// `docs/reliability.md` says how much `unsafe` there is, and where.
+#[test]
+fn unsafe_is_counted() {
+    let all = || sources("src").into_iter().chain(sources("kernels/src"));
+    let count = |words: &str| {
+        let squeezed = |code: &str| code.split_whitespace().collect::<Vec<_>>().join(" ");
+        all()
+            .map(|(_, code)| squeezed(&code).matches(words).count())
+            .sum::<usize>()
+    };
+    let (blocks, functions) = (count("unsafe {"), count("unsafe fn"));
+    let text = fs::read_to_string(root().join("docs/reliability.md")).unwrap();
+    let said = format!("{blocks} blocks of `unsafe`, none in `src`, and {functions} functions");
+    assert!(
+        text.contains(&said),
+        "docs/reliability.md does not say: {said}"
+    );
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|line| line.split('|').nth(2)?.trim().parse::<usize>().ok());
+    assert_eq!(
+        cells.sum::<usize>(),
+        blocks,
+        "the table of docs/reliability.md"
+    );
+}

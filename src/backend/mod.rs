@@ -38,7 +38,7 @@ pub use self::{
 pub use crate::metric::ScanMetric;
 use crate::{
     error::Result,
-    params::Storage,
+    params::{Limit, Storage},
     plan::{self, DeviceKey, IvfProblem, Order, Tuning},
     stats::KernelCost,
 };
@@ -304,6 +304,8 @@ pub(crate) fn order_of_all<B: IvfBackend>(
         fused_scan: caps.fused_scan,
         host: caps.host,
         workspace: 0,
+        limit: Limit::Unlimited,
+        k: 1,
         tuning,
     })
 }
@@ -390,6 +392,18 @@ impl<B: IvfBackend> Scan<'_, B> {
     pub fn nq(&self) -> usize {
         self.queries.dims()[0]
     }
+}
+
+/// A run of rows of a matrix.
+pub(crate) fn rows_of<B: Backend>(
+    rows: &Tensor<B, 2>,
+    range: core::ops::Range<usize>,
+) -> Tensor<B, 2> {
+    let [n, d] = rows.dims();
+    if range.len() == n {
+        return rows.clone();
+    }
+    rows.clone().slice([range, 0..d])
 }
 
 /// Rows `indices` of a matrix, in that order.

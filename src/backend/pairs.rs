@@ -5,8 +5,8 @@
 //! Everything stays on the device; only [`lists`] reads, to merge lists of any ids.
 
 use super::{
-    Counts, Hits, IvfBackend, ListStore, Restriction, RowIds, SKIP, Slot, label_dtype, labels_from,
-    list_numbers, portable::pieces, read, read_int, select_rows,
+    Counts, Hits, IvfBackend, ListStore, RangeHits, Reads, Restriction, RowIds, SKIP, Slot,
+    label_dtype, labels_from, list_numbers, portable::pieces, read, read_int, select_rows,
 };
 use crate::{
     error::Result,
@@ -189,6 +189,81 @@ impl<E: IvfBackend> Pairs<E> {
         }
         best.rows_reranked = best.rows_scanned;
         Ok(Hits::from_host(best, k, &self.queries.device()))
+    }
+}
+
+impl<E: IvfBackend> Pairs<E> {
+    /// All rows of the lists read whose key is at most `limit`: list after list, as inserted. Reads the
+    /// keys of every tile.
+    pub fn range(
+        &self,
+        store: &E::Lists,
+        ids: RowIds<'_>,
+        reads: &Reads<E>,
+        restriction: Restriction<'_>,
+        limit: f32,
+    ) -> Result<RangeHits<E>> {
+        let nq = self.nq();
+        let (probes, nprobe) = reads.to_host(nq)?;
+        let measure = self.metric.measure();
+        let (row_tile, query_tile) = self.tile();
+        let mut members = vec![Vec::new(); ids.nlist()];
+        for (pair, &list) in probes.iter().enumerate() {
+            if list != SKIP && ids.len(list as usize) > 0 {
+                members[list as usize].push(pair);
+            }
+        }
+        let (mut counts, mut rows) = (Counts::default(), vec![Vec::new(); nq]);
+        for (l, members) in members.iter().enumerate().filter(|(_, m)| !m.is_empty()) {
+            for members in members.chunks(query_tile) {
+                let allowed: Vec<Allowed<'_>> = members
+                    .iter()
+                    .map(|&pair| restriction.of(pair / nprobe, pair, l, ids.len(l)))
+                    .collect();
+                for allowed in &allowed {
+                    let rows = allowed.count() as u64;
+                    counts.rows_scanned += rows;
+                    counts.lists_scanned += u64::from(rows > 0);
+                }
+                let queries = members.iter().map(|pair| (pair / nprobe) as u32);
+                let q = select_rows(&self.queries, &queries.collect::<Vec<_>>());
+                for range in pieces(ids.len(l), row_tile) {
+                    let slot = |slot| Slot {
+                        list: l as u32,
+                        slot: slot as u32,
+                    };
+                    let at: Vec<Slot> = range.map(slot).collect();
+                    let keys = E::pairwise(q.clone(), store.gather(&at)?, measure, Output::Keys)?;
+                    let keys = read(keys)?;
+                    let lines = keys.chunks_exact(at.len()).zip(members).zip(&allowed);
+                    for ((keys, &pair), allowed) in lines {
+                        let found = keys.iter().zip(&at).filter(|(key, at)| {
+                            let distance = distance(measure, **key);
+                            **key < f32::INFINITY
+                                && self.metric.key(distance) <= limit
+                                && allowed.contains(at.slot)
+                        });
+                        let found = found.map(|(&key, &at)| (distance(measure, key), ids.id(at)));
+                        rows[pair / nprobe].extend(found);
+                    }
+                }
+            }
+        }
+        counts.rows_reranked = counts.rows_scanned;
+        let mut lims = vec![0];
+        let ends = rows.iter().scan(0, |sum, rows: &Vec<_>| {
+            *sum += rows.len() as u64;
+            Some(*sum)
+        });
+        lims.extend(ends);
+        let (distances, labels): (Vec<f32>, Vec<i64>) = rows.into_iter().flatten().unzip();
+        let (n, device) = (labels.len(), self.queries.device());
+        Ok(RangeHits {
+            lims,
+            distances: Tensor::from_data(TensorData::new(distances, [n]), (&device, DType::F32)),
+            labels: labels_from(labels, [n], &device),
+            counts: Some(counts),
+        })
     }
 }
 

@@ -46,6 +46,18 @@ impl Counters {
     }
 }
 
+impl core::ops::Add for Counters {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            launches: self.launches + other.launches,
+            uploaded: self.uploaded + other.uploaded,
+            blocking_reads: self.blocking_reads + other.blocking_reads,
+        }
+    }
+}
+
 /// Counts a blocking read that a kernel's operation does by itself.
 #[cfg(feature = "cube")]
 pub(super) fn count_read() {

@@ -16,10 +16,11 @@ const SPLIT: f32 = 1.0 / 1024.0;
 /// Clusters `x`, f32 `[n, d]`, into `nlist` centroids, row-major `[nlist, d]`.
 ///
 /// With exactly `nlist` points these are copied. More than `max_points_per_centroid` per cluster
-/// are subsampled; fewer than `min_points_per_centroid` are reported through `log`.
+/// are subsampled; fewer than `min_points_per_centroid` are reported through `log`. The caller has seen
+/// that all points are finite.
 ///
 /// # Errors
-/// Fewer points than clusters, NaN or infinite points, illegal parameters.
+/// Fewer points than clusters, illegal parameters.
 pub(crate) fn train<E: IvfBackend>(
     x: Tensor<E, 2>,
     nlist: usize,
@@ -48,10 +49,6 @@ pub(crate) fn train<E: IvfBackend>(
         }
         x
     };
-    // Rows are looked at one by one only when something is wrong.
-    if !E::all_finite(x.clone())? {
-        check_finite(&E::to_host(x.clone())?, d, "training vectors")?;
-    }
     let n = x.dims()[0];
     if n == nlist && params.init_centroids.is_none() {
         let report = KMeansReport {
@@ -167,6 +164,10 @@ impl<E: IvfBackend> Lloyd<'_, E> {
             KMeansInit::KMeansPlusPlus => {
                 let points = E::to_host(self.x.clone())?;
                 init::plus_plus((&points, self.weights), self.d, self.nlist, rng)
+            }
+            KMeansInit::AfkMc2 => {
+                let points = E::to_host(self.x.clone())?;
+                init::afk_mc2((&points, self.weights), self.d, self.nlist, rng)
             }
         };
         E::to_host(select_rows(&self.x, &rows))

@@ -11,6 +11,11 @@ mod quantizer;
 pub(crate) use lloyd::{check_finite, imbalance, train};
 pub(crate) use quantizer::{Quantizer, centroid_list};
 
+/// Numbers of at most `most` of `n` points to train on, drawn by a seed.
+pub(crate) fn sample(n: usize, most: usize, seed: u64) -> Vec<u32> {
+    init::sample(n, most.min(n), &mut init::generator(seed, 0))
+}
+
 use crate::error::{Error, Result, illegal};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +29,10 @@ pub enum KMeansInit {
     /// k-means++ (Arthur and Vassilvitskii 2007): points drawn in proportion to their squared
     /// distance from the centroids chosen so far (times their weight).
     KMeansPlusPlus,
+    /// AFK-MC² (Bachem, Lucic, Hassani and Krause 2016): k-means++ seeding approximated by Markov chains
+    /// of 200 steps, whose proposals mix the distance from the first centroid with chance. For each next
+    /// centroid it compares 200 points with those before, where k-means++ compares all with it.
+    AfkMc2,
 }
 
 /// Parameters of training; the defaults are faiss's for inverted files.

@@ -109,7 +109,11 @@ pub(crate) fn prune<E: IvfBackend>(
     let slack = (scan.d as f64 + 32.0) / f64::from(1 << 22);
     let mut pruned = 0;
     for (i, lists) in lists.chunks_exact_mut(nprobe).enumerate() {
+        // Beyond the range all are alike and ids decide.
         let kth = f64::from(kth[i]);
+        if kth == f64::INFINITY {
+            continue;
+        }
         for (list, &distance) in lists.iter_mut().zip(&distances[i * nprobe..]).skip(1) {
             // A centroid beyond the range of distances says nothing of its rows.
             if *list == SKIP || !distance.is_finite() {

@@ -10,13 +10,13 @@ mod matrix;
 mod range;
 mod reconstruct;
 
-pub(crate) use coarse::{Probes, probe};
+pub(crate) use coarse::{Probes, probe, probed_pieces};
 pub(crate) use limits::{balls, caps, prune};
-pub(crate) use range::{Drawn, Range, range, shrink};
+pub(crate) use range::{Drawn, Range, Ranged, range, shrink};
 pub(crate) use reconstruct::{distances_again, rows_of_hits, vectors};
 
 use crate::{
-    backend::{Hits, IvfBackend, Probing, Reads, Scan, Slot},
+    backend::{Counts, Hits, IvfBackend, Probing, Reads, Restriction, SKIP, Scan, Slot},
     error::Result,
     plan::{Order, Tuning},
     selector::Selection,
@@ -81,6 +81,36 @@ pub(crate) fn selected_pieces(
     }
     pieces.push(first..nq);
     pieces
+}
+
+/// What some runs of queries have in common with another.
+pub(crate) fn within(
+    runs: &[core::ops::Range<usize>],
+    other: &core::ops::Range<usize>,
+) -> impl Iterator<Item = core::ops::Range<usize>> {
+    let common = |run: &core::ops::Range<usize>| run.start.max(other.start)..run.end.min(other.end);
+    runs.iter().map(common).filter(|run| !run.is_empty())
+}
+
+/// What a scan of the lists named by `probes`, `[nq, nprobe]`, compares, every row exactly; `sizes` has the
+/// rows of every list.
+pub(crate) fn count(
+    sizes: &[usize],
+    probes: &[u32],
+    nprobe: usize,
+    restriction: Restriction<'_>,
+) -> Counts {
+    let mut counts = Counts::default();
+    for (probe, &list) in probes.iter().enumerate() {
+        if list != SKIP {
+            let (list, len) = (list as usize, sizes[list as usize]);
+            let rows = restriction.of(probe / nprobe, probe, list, len).count() as u64;
+            counts.rows_scanned += rows;
+            counts.lists_scanned += u64::from(rows > 0);
+        }
+    }
+    counts.rows_reranked = counts.rows_scanned;
+    counts
 }
 
 /// Every query against the only list there is.

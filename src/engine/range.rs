@@ -3,10 +3,11 @@
 use super::Probes;
 use crate::{
     backend::{
-        Counts, IvfBackend, RangeHits, Reads, SKIP, Scan, labels_from, list_numbers, read, read_int,
+        Counts, IvfBackend, RangeHits, Reads, Restriction, RowIds, SKIP, Scan, labels_from,
+        list_numbers, pairs::Pairs, read, read_int,
     },
     error::Result,
-    metric::ScanMetric as Metric,
+    metric::{Compare, Metric},
 };
 use burn::tensor::{DType, Tensor, TensorData};
 
@@ -21,18 +22,74 @@ pub(crate) struct Range {
     pub sorted: bool,
 }
 
+/// The rows that queries are compared with.
+#[derive(Debug, Clone)]
+pub(crate) struct Ranged<'a, E: IvfBackend> {
+    pub metric: Metric,
+    /// Components of a vector.
+    pub d: usize,
+    pub lists: &'a E::Lists,
+    pub ids: RowIds<'a>,
+    /// f32 `[nq, d]`, prepared for the metric.
+    pub queries: Tensor<E, 2>,
+    /// Bytes of working memory.
+    pub workspace: usize,
+    pub restriction: Restriction<'a>,
+    /// Whether to count what is compared even where that takes a read of the device.
+    pub counts: bool,
+}
+
+impl<E: IvfBackend> Ranged<'_, E> {
+    /// Number of queries.
+    pub fn nq(&self) -> usize {
+        self.queries.dims()[0]
+    }
+
+    /// The rows of some lists whose key is at most `limit`.
+    fn within(&self, reads: &Reads<E>, limit: f32) -> Result<RangeHits<E>> {
+        let mut hits = match self.metric.compare() {
+            Compare::Scan(metric) => {
+                let scan = Scan {
+                    metric,
+                    d: self.d,
+                    k: 1,
+                    lists: self.lists,
+                    ids: self.ids,
+                    queries: self.queries.clone(),
+                    workspace: self.workspace,
+                    restriction: self.restriction,
+                };
+                E::range_scan(&scan, reads, limit)?
+            }
+            Compare::Pairs(_) => {
+                let pairs = Pairs {
+                    metric: self.metric,
+                    k: 1,
+                    queries: self.queries.clone(),
+                    workspace: self.workspace,
+                };
+                pairs.range(self.lists, self.ids, reads, self.restriction, limit)?
+            }
+        };
+        if self.counts && hits.counts.is_none() {
+            let sizes: Vec<usize> = (0..self.ids.nlist()).map(|l| self.ids.len(l)).collect();
+            let (lists, nprobe) = reads.to_host(self.nq())?;
+            hits.counts = Some(super::count(&sizes, &lists, nprobe, self.restriction));
+        }
+        Ok(hits)
+    }
+}
+
 /// Every row of the probed lists (of the only list without `probes`) within the limit.
 pub(crate) fn range<E: IvfBackend>(
-    scan: &Scan<'_, E>,
+    scan: &Ranged<'_, E>,
     probes: Option<&Probes<E>>,
     wanted: Range,
 ) -> Result<RangeHits<E>> {
     let hits = match (probes, wanted.max_empty_lists) {
         (Some(probes), Some(most)) => list_by_list(scan, probes, wanted.limit, most)?,
-        (Some(probes), None) => {
-            E::range_scan(scan, &Reads::Lists(probes.lists.clone()), wanted.limit)?
-        }
-        (None, _) => E::range_scan(scan, &Reads::All, wanted.limit)?,
+        (Some(probes), None) => scan.within(&Reads::Lists(probes.lists.clone()), wanted.limit)?,
+        (None, _) => scan.within(&Reads::All, wanted.limit)?,
     };
     if !wanted.sorted {
         return Ok(hits);
@@ -68,7 +125,11 @@ impl Rows {
         })
     }
 
-    fn into_hits<E: IvfBackend>(self, counts: Option<Counts>, scan: &Scan<'_, E>) -> RangeHits<E> {
+    fn into_hits<E: IvfBackend>(
+        self,
+        counts: Option<Counts>,
+        scan: &Ranged<'_, E>,
+    ) -> RangeHits<E> {
         let device = scan.queries.device();
         let mut lims = vec![0];
         let mut sum = 0;
@@ -89,7 +150,7 @@ impl Rows {
 
 /// One probe after the other, until a query has met `most` lists in a row without a hit.
 fn list_by_list<E: IvfBackend>(
-    scan: &Scan<'_, E>,
+    scan: &Ranged<'_, E>,
     probes: &Probes<E>,
     limit: f32,
     most: usize,
@@ -121,7 +182,7 @@ fn list_by_list<E: IvfBackend>(
             TensorData::new(column.clone(), [nq, 1]),
             (&scan.queries.device(), DType::I32),
         );
-        let hits = E::range_scan(&part, &Reads::Lists(column), limit)?;
+        let hits = part.within(&Reads::Lists(column), limit)?;
         counts.push(hits.counts);
         for (i, found) in Rows::of(&hits)?.queries.into_iter().enumerate() {
             empty[i] = if found.is_empty() { empty[i] + 1 } else { 0 };
@@ -144,11 +205,11 @@ pub(crate) enum Drawn {
 
 /// Drops the farthest hits of all queries until no more than `most` are left, whole ties at a time.
 pub(crate) fn shrink<E: IvfBackend>(
-    scan: &Scan<'_, E>,
+    scan: &Ranged<'_, E>,
     hits: RangeHits<E>,
     most: usize,
 ) -> Result<(RangeHits<E>, Drawn)> {
-    let metric: Metric = scan.metric;
+    let metric = scan.metric;
     if hits.lims.last().copied().unwrap_or(0) <= most as u64 {
         return Ok((hits, Drawn::Not));
     }

@@ -6,7 +6,7 @@ use crate::{
     cluster::KMeansParams,
     error::{Error, Result},
     metric::Metric,
-    params::{AutoRule, IvfSettings, SearchMode, Storage, check_workspace},
+    params::{AutoRule, IvfSettings, NanPolicy, SearchMode, Storage, check_workspace},
 };
 use core::marker::PhantomData;
 
@@ -98,6 +98,14 @@ impl<B: IvfBackend> IndexIvfFlatBuilder<B> {
     #[must_use]
     pub fn storage(mut self, storage: Storage) -> Self {
         self.settings.storage = storage;
+        self
+    }
+
+    /// What training and adding do with vectors that hold NaN or infinite components: refuse the call by
+    /// default.
+    #[must_use]
+    pub fn nan_policy(mut self, policy: NanPolicy) -> Self {
+        self.settings.nan_policy = policy;
         self
     }
 

@@ -48,13 +48,13 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         if let Some(probed) = probed
             && probed.len() != nlist
         {
-            return Err(Error::Count {
-                what: "queries of lists",
-                rows: nlist,
-                found: probed.len(),
+            return Err(Error::ShapeMismatch {
+                what: "numbers of queries that probe each list",
+                expected: format!("[nlist = {nlist}]"),
+                found: vec![probed.len()],
             });
         }
-        let (mode, plan) = self.plan(nq, &params);
+        let (mode, plan) = self.plan(nq, k, &params);
         let Compare::Scan(metric) = self.metric.compare() else {
             return Ok(Vec::new());
         };

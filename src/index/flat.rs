@@ -4,12 +4,15 @@ use super::validate;
 use crate::{
     backend::{
         Counters, Counts, Hits, IvfBackend, ListStore, Masks, Restriction, Scan, pairs::Pairs,
+        rows_of,
     },
     engine,
     error::{Error, Result, illegal},
     lists::InvertedLists,
     metric::{Compare, Metric},
-    params::{DEFAULT_WORKSPACE, FlatMode, Limit, SearchParams, Storage, check_workspace},
+    params::{
+        DEFAULT_WORKSPACE, FlatMode, Limit, NanPolicy, SearchParams, Storage, check_workspace,
+    },
     plan::{self, Order},
     result::SearchResult,
     stats::{MemoryInfo, SearchStats},
@@ -36,6 +39,7 @@ pub struct IndexFlat<B: IvfBackend> {
     pub(super) metric: Metric,
     pub(super) device: B::Device,
     pub(super) mode: FlatMode,
+    pub(super) nan_policy: NanPolicy,
     pub(super) auto_matrix_bytes_threshold: usize,
     pub(super) workspace: usize,
     pub(super) lists: InvertedLists<B::Inner>,
@@ -54,6 +58,7 @@ impl<B: IvfBackend> IndexFlat<B> {
             metric: metric.check()?,
             device: device.clone(),
             mode: FlatMode::Auto,
+            nan_policy: NanPolicy::Error,
             auto_matrix_bytes_threshold: DEFAULT_WORKSPACE,
             workspace: DEFAULT_WORKSPACE,
             lists: InvertedLists::new(d, 1, Storage::Auto, device),
@@ -131,6 +136,30 @@ impl<B: IvfBackend> IndexFlat<B> {
         Ok(())
     }
 
+    /// What `add` does with vectors that hold NaN or infinite components: refuses them.
+    pub fn nan_policy(&self) -> NanPolicy {
+        self.nan_policy
+    }
+
+    /// Sets what `add` does with vectors that hold NaN or infinite components.
+    ///
+    /// ```
+    /// use burn::{backend::NdArray, tensor::Tensor};
+    /// use burn_ivf::{IndexFlat, Metric, NanPolicy};
+    /// let device = Default::default();
+    /// let mut index = IndexFlat::<NdArray>::new(1, Metric::L2, &device)?;
+    /// let x = Tensor::from_floats([[0.0], [f32::NAN], [2.0]], &device);
+    /// assert!(index.add(x.clone()).is_err());
+    /// index.set_nan_policy(NanPolicy::Skip);
+    /// index.add(x)?;
+    /// let (_, labels) = index.search(Tensor::from_floats([[2.0]], &device), 3)?.to_vecs();
+    /// assert_eq!((index.ntotal(), labels), (2, vec![2, 0, -1]));
+    /// # Ok::<(), burn_ivf::Error>(())
+    /// ```
+    pub fn set_nan_policy(&mut self, policy: NanPolicy) {
+        self.nan_policy = policy;
+    }
+
     /// How vectors are stored: [`Storage::Auto`].
     pub fn storage(&self) -> Storage {
         self.lists.storage()
@@ -151,12 +180,14 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// Adds vectors `x`, `[n, d]`, with the ids that follow the largest one so far.
     ///
     /// # Errors
-    /// Another dimension, NaN or infinite components, or ones beyond the range of the storage: nothing
-    /// is added.
+    /// Another dimension, NaN or infinite components (unless [`nan_policy`](Self::nan_policy) says
+    /// otherwise), or ones beyond the range of the storage: nothing is added.
     pub fn add(&mut self, x: Tensor<B, 2>) -> Result<()> {
         validate::alike::<B>(&x, self.d, &self.device, "vectors")?;
         let ids = self.lists.auto_ids(x.dims()[0])?;
-        self.add_with_ids(x, &ids)
+        self.add_with_ids(x, &ids)?;
+        self.lists.gave(&ids);
+        Ok(())
     }
 
     /// Adds vectors `x`, `[n, d]`, with an id each. Duplicate and negative ids are allowed.
@@ -168,11 +199,13 @@ impl<B: IvfBackend> IndexFlat<B> {
         let rows = x.dims()[0];
         span!("add", n = rows);
         validate::ids::<B>(ids, rows, &self.device)?;
-        let x = validate::stored_for::<B>(self.metric, x, self.d, &self.device, "vectors")?;
-        if rows == 0 {
+        let at = (self.d, &self.device);
+        let x = validate::accepted::<B>(self.nan_policy, self.metric, x, at, "vectors")?;
+        let ids = x.of(ids);
+        if ids.is_empty() {
             return Ok(());
         }
-        self.lists.append(x, ids, &vec![0; rows])
+        self.lists.append(x.rows, &ids, &vec![0; ids.len()])
     }
 
     /// The `k` nearest vectors of every query in `queries`, `[nq, d]`: best first, ties by smaller
@@ -243,18 +276,25 @@ impl<B: IvfBackend> IndexFlat<B> {
         let mut parts = Vec::new();
         for range in engine::selected_pieces(selection, nq, words, workspace) {
             let masks = selection.map(|selection| self.lists.masks(selection, range.clone()));
-            let queries = queries.clone().slice([range, 0..self.d]);
-            if let Compare::Pairs(_) = self.metric.compare() {
-                parts.push(self.search_pairs(queries, k, workspace, masks.as_ref())?);
-                stats.query_chunks += 1;
-                continue;
-            }
-            let scan = self.scan(queries, k, workspace, masks.as_ref())?;
-            let (hits, chunks) = if chunked {
-                (engine::exhaustive_chunked(&scan)?, 1)
+            let own = range.len();
+            let queries = rows_of(&queries, range);
+            let (mut hits, chunks) = if let Compare::Pairs(_) = self.metric.compare() {
+                (self.search_pairs(queries, k, workspace, masks.as_ref())?, 1)
             } else {
-                engine::exhaustive_matrix(&scan)?
+                let scan = self.scan(queries, k, workspace, masks.as_ref())?;
+                if chunked {
+                    (engine::exhaustive_chunked(&scan)?, 1)
+                } else {
+                    engine::exhaustive_matrix(&scan)?
+                }
             };
+            if params.counts && hits.counts.is_none() {
+                let restriction = Restriction {
+                    masks: masks.as_ref(),
+                    ..Restriction::default()
+                };
+                hits.counts = Some(engine::count(&[ntotal], &vec![0; own], 1, restriction));
+            }
             stats.query_chunks += chunks;
             parts.push(hits);
         }
@@ -284,6 +324,13 @@ impl<B: IvfBackend> IndexFlat<B> {
             ),
             ("a list ordering", params.list_ordering.is_some()),
             ("an auto rule", params.auto_rule.is_some()),
+            (
+                "a profile with a budget",
+                params
+                    .profile
+                    .is_some_and(|profile| profile.budget().is_some()),
+            ),
+            ("safe pruning", params.safe_pruning == Some(true)),
         ];
         if let Some((what, _)) = refused.into_iter().find(|(_, set)| *set) {
             return Err(Error::NotApplicable { what, instead });
@@ -361,14 +408,28 @@ impl<B: IvfBackend> IndexFlat<B> {
     /// A copy on another device of the same backend.
     ///
     /// # Errors
-    /// When the other device cannot hold it; [`Error::Storage`] when it lacks the type of the vectors.
+    /// When the other device cannot hold it; [`Error::Storage`] when it lacks the type of the vectors,
+    /// [`Error::IdOutOfRange`] when its labels are too narrow for an id.
     pub fn to_device(&self, device: &B::Device) -> Result<Self> {
         validate::storage::<B>(self.storage(), device)?;
+        validate::ids::<B>(self.lists.list_ids(0), self.ntotal(), device)?;
         Ok(Self {
             device: device.clone(),
             lists: self.lists.to_device(device)?,
             ..self.clone()
         })
+    }
+
+    /// The index on another device of the same backend; what is here is given back, and on the same
+    /// device nothing is copied.
+    ///
+    /// # Errors
+    /// As [`to_device`](Self::to_device).
+    pub fn into_device(self, device: &B::Device) -> Result<Self> {
+        if self.device == *device {
+            return Ok(self);
+        }
+        self.to_device(device)
     }
 
     /// A copy on another backend, through the host in pieces; values and ids are kept exactly.
@@ -382,6 +443,7 @@ impl<B: IvfBackend> IndexFlat<B> {
             metric: self.metric,
             device: device.clone(),
             mode: self.mode,
+            nan_policy: self.nan_policy,
             auto_matrix_bytes_threshold: self.auto_matrix_bytes_threshold,
             workspace: self.workspace,
             lists: self

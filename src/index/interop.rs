@@ -7,7 +7,7 @@ use crate::{
     backend::{IvfBackend, read},
     cluster::KMeansParams,
     error::{Error, Result},
-    params::{DEFAULT_WORKSPACE, FlatMode, IvfSettings},
+    params::{DEFAULT_WORKSPACE, FlatMode, IvfSettings, NanPolicy},
     persist::{
         self,
         faiss::{
@@ -27,7 +27,7 @@ use std::{
 
 impl<B: IvfBackend> IndexFlat<B> {
     /// Reads a file that faiss's `write_index` wrote: `IndexFlatL2`, `IndexFlatIP`, `IndexFlat`
-    /// with one of these metrics, and `IndexIDMap` or `IndexIDMap2` over them, whose ids become the
+    /// with any metric, and `IndexIDMap` or `IndexIDMap2` over them, whose ids become the
     /// index's own. Rows keep their order; automatic ids go on after the largest.
     ///
     /// Beside the index a few MiB are held.
@@ -49,7 +49,7 @@ impl<B: IvfBackend> IndexFlat<B> {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Malformed`] for bytes that contradict the format, end too early or go
-    /// on; [`Error::Unsupported`] for other types and metrics, by name; vectors or ids that
+    /// on; [`Error::Unsupported`] for other types, by name; vectors or ids that
     /// [`add_with_ids`](Self::add_with_ids) refuses.
     pub fn read_faiss(path: impl AsRef<Path>, device: &B::Device) -> Result<Self> {
         let mut source = Source::open(path.as_ref())?;
@@ -75,6 +75,7 @@ impl<B: IvfBackend> IndexFlat<B> {
             metric,
             device: device.clone(),
             mode: FlatMode::Auto,
+            nan_policy: NanPolicy::Error,
             auto_matrix_bytes_threshold: DEFAULT_WORKSPACE,
             workspace: DEFAULT_WORKSPACE,
             lists,
@@ -82,14 +83,14 @@ impl<B: IvfBackend> IndexFlat<B> {
     }
 
     /// Writes a file for faiss's `read_index`, byte for byte as its `write_index` would: a bare
-    /// `IndexFlatL2` or `IndexFlatIP` when ids are 0, 1, 2 and so on in the order of rows, else
+    /// `IndexFlatL2`, `IndexFlatIP` or, for other metrics, `IndexFlat` when ids are 0, 1, 2 and so on in the order of rows, else
     /// within an `IndexIDMap2`.
     ///
     /// The file appears whole or not at all: what was at `path` is replaced when all is on the
     /// disk.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Unsupported`] for a metric that faiss's flat files do not have;
+    /// [`Error::Io`]; [`Error::Unsupported`] for cosine, which faiss does not have;
     /// [`Error::IllegalValue`] for d above 2²⁰; a device that cannot be read.
     pub fn write_faiss(&self, path: impl AsRef<Path>) -> Result<()> {
         to_file(path.as_ref(), |sink| {
@@ -194,7 +195,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// disk.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Unsupported`] for a metric that faiss's inverted files do not have,
+    /// [`Error::Io`]; [`Error::Unsupported`] for cosine, which faiss does not have,
     /// and for an untrained index whose nlist is left to `train`; [`Error::IllegalValue`] for d
     /// above 2²⁰; a device that cannot be read.
     pub fn write_faiss(&self, path: impl AsRef<Path>) -> Result<()> {

@@ -2,21 +2,24 @@
 
 use super::{builder::IndexIvfFlatBuilder, flat::copy_rows, validate};
 use crate::{
-    backend::{self, IvfBackend, ListStore, RowIds, list_numbers, read},
+    backend::{self, IvfBackend, ListStore, RowIds, Slot, list_numbers, read},
     cluster::{self, KMeansParams, KMeansReport, Quantizer},
     engine,
     error::{Error, Result},
     lists::InvertedLists,
     metric::Metric,
     params::{
-        AutoRule, IvfSettings, Limit, ListOrdering, SearchMode, SearchParams, Storage,
+        AutoRule, IvfSettings, Limit, ListOrdering, NanPolicy, SearchMode, SearchParams, Storage,
         check_workspace,
     },
     plan::Tuning,
     stats::MemoryInfo,
 };
 use burn::tensor::{DType, Tensor, TensorData};
-use std::sync::{Arc, OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 
 /// An inverted file over exact vectors (faiss `IndexIVFFlat`).
 ///
@@ -283,10 +286,29 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         Ok(())
     }
 
+    /// What training and adding do with vectors that hold NaN or infinite components.
+    pub fn nan_policy(&self) -> NanPolicy {
+        self.settings.nan_policy
+    }
+
+    /// Sets what training and adding do with vectors that hold NaN or infinite components.
+    pub fn set_nan_policy(&mut self, policy: NanPolicy) {
+        self.settings.nan_policy = policy;
+    }
+
     /// Whether searches leave out lists that cannot hold one of the k best, unless they say
     /// otherwise; see [`SearchParams::with_safe_pruning`].
-    pub fn set_safe_pruning(&mut self, on: bool) {
-        self.settings.safe_pruning = on;
+    ///
+    /// # Errors
+    /// [`Error::NotApplicable`] for L1 and Linf, by which nothing bounds the rows of a list.
+    pub fn set_safe_pruning(&mut self, on: bool) -> Result<()> {
+        let settings = IvfSettings {
+            safe_pruning: on,
+            ..self.settings
+        };
+        SearchParams::default().resolve(&settings, 1, self.metric)?;
+        self.settings = settings;
+        Ok(())
     }
 
     /// The thresholds searches go by, each with its source: those of the device
@@ -309,8 +331,9 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// Trains the centroids on `x`, `[n, d]`, by k-means; see [`KMeansParams`].
     ///
     /// # Errors
-    /// Fewer points than lists, another dimension, NaN or infinite points, illegal parameters;
-    /// [`Error::NotEmpty`] when vectors are held. The index is then as before.
+    /// Fewer points than lists, another dimension, NaN or infinite points (unless
+    /// [`nan_policy`](Self::nan_policy) says otherwise), illegal parameters; [`Error::NotEmpty`] when
+    /// vectors are held ([`retrain`](Self::retrain) keeps them). The index is then as before.
     pub fn train(&mut self, x: Tensor<B, 2>) -> Result<KMeansReport> {
         span!("train", n = x.dims()[0], d = self.d);
         if self.ntotal() > 0 {
@@ -318,20 +341,113 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                 ntotal: self.ntotal(),
             });
         }
-        let x = validate::vectors::<B>(x, self.d, &self.device, "training vectors")?;
-        let x = validate::prepared(self.metric, x)?;
-        let n = x.dims()[0];
-        let nlist = self.nlist.unwrap_or_else(|| n.isqrt().clamp(1, 1024));
-        let (centroids, report) =
-            cluster::train(x, nlist, self.metric, &self.kmeans, self.settings.workspace)?;
+        let (trained, report) = self.centroids_of(x, self.nlist)?;
+        self.trained = Some(trained);
+        Ok(report)
+    }
+
+    /// Trains anew, on `x`, `[n, d]`, or on a sample of the vectors held, and puts every vector held into
+    /// the list of its nearest new centroid. The number of lists, ids, settings and the next automatic id
+    /// stay; the vectors of a new list come in the order of their old lists. The old lists and the new
+    /// ones are held together for a while.
+    ///
+    /// ```
+    /// use burn::{backend::NdArray, tensor::Tensor};
+    /// use burn_ivf::{IndexIvfFlat, Metric};
+    /// let device = Default::default();
+    /// let centroids = Tensor::<NdArray, 2>::from_floats([[0.0], [100.0]], &device);
+    /// let mut index = IndexIvfFlat::from_centroids(centroids, Metric::L2)?;
+    /// index.add(Tensor::from_floats([[1.0], [2.0], [8.0], [9.0]], &device))?;
+    /// assert_eq!(index.list_sizes(), [4, 0]);
+    /// index.retrain(None)?;
+    /// assert_eq!(index.list_sizes(), [2, 2]);
+    /// # Ok::<(), burn_ivf::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`train`](Self::train) but for vectors held; without `x` an index that is not trained, weights
+    /// of training points, and fewer vectors held than lists. The index is then as before.
+    pub fn retrain(&mut self, x: Option<Tensor<B, 2>>) -> Result<KMeansReport> {
+        span!("train", n = self.ntotal(), d = self.d);
+        let x = match x {
+            Some(x) => x,
+            None => self.sample()?,
+        };
+        let Some(old) = &self.trained else {
+            let (trained, report) = self.centroids_of(x, self.nlist)?;
+            self.trained = Some(trained);
+            return Ok(report);
+        };
+        let (mut new, report) = self.centroids_of(x, self.nlist())?;
+        let chunk = copy_rows(self.d, self.settings.workspace);
+        let quantizer = Quantizer {
+            store: &new.centroid_lists,
+            ..old.quantizer(self.metric, self.settings.workspace)
+        };
+        for l in 0..old.lists.nlist() {
+            let ids = old.lists.list_ids(l);
+            for range in backend::portable::pieces(ids.len(), chunk) {
+                let rows = old.lists.rows(l, range.clone())?;
+                let to = list_numbers(engine::probe(&quantizer, rows.clone(), 1)?.lists)?;
+                new.lists.append(rows, &ids[range], &to)?;
+            }
+        }
+        new.lists.follow_ids(&old.lists);
+        self.trained = Some(new);
+        Ok(report)
+    }
+
+    /// As many of the vectors held as training reads, drawn at random.
+    fn sample(&self) -> Result<Tensor<B, 2>> {
+        let trained = self.trained()?;
+        if self.kmeans.weights.is_some() {
+            return Err(Error::NotApplicable {
+                what: "a weight per training point",
+                instead: "without training points retrain() draws from the vectors held; pass x, or train without weights",
+            });
+        }
+        let sizes = trained.lists.sizes();
+        let slots = sizes
+            .iter()
+            .zip(0_u32..)
+            .flat_map(|(&size, list)| (0..size as u32).map(move |slot| Slot { list, slot }));
+        let slots: Vec<Slot> = slots.collect();
+        let most = sizes
+            .len()
+            .saturating_mul(self.kmeans.max_points_per_centroid);
+        let rows = cluster::sample(slots.len(), most, self.kmeans.seed);
+        let slots: Vec<Slot> = rows.iter().map(|&row| slots[row as usize]).collect();
+        if slots.is_empty() {
+            let (points, nlist) = (0, sizes.len());
+            return Err(Error::TooFewPoints { points, nlist });
+        }
+        Ok(B::lift(trained.lists.store().gather(&slots)?))
+    }
+
+    /// Centroids of training vectors, and empty lists.
+    fn centroids_of(
+        &self,
+        x: Tensor<B, 2>,
+        nlist: Option<usize>,
+    ) -> Result<(Trained<B::Inner>, KMeansReport)> {
+        let (given, at) = (x.dims()[0], (self.d, &self.device));
+        let policy = self.settings.nan_policy;
+        let x = validate::accepted::<B>(policy, self.metric, x, at, "training vectors")?;
+        let mut kmeans = Cow::Borrowed(&self.kmeans);
+        // Weights of another number are refused below, with the numbers of the call.
+        if let Some(weights) = &self.kmeans.weights
+            && weights.len() == given
+        {
+            kmeans.to_mut().weights = Some(x.of(weights).into_owned());
+        }
+        let n = x.rows.dims()[0];
+        let nlist = nlist.unwrap_or_else(|| n.isqrt().clamp(1, 1024));
+        let workspace = self.settings.workspace;
+        let (centroids, report) = cluster::train(x.rows, nlist, self.metric, &kmeans, workspace)?;
         let data = TensorData::new(centroids, [nlist, self.d]);
         let centroids = Tensor::from_data(data, (&self.device, DType::F32));
-        self.trained = Some(Trained::new(
-            centroids,
-            self.settings.storage,
-            &self.device,
-        )?);
-        Ok(report)
+        let trained = Trained::new(centroids, self.settings.storage, &self.device)?;
+        Ok((trained, report))
     }
 
     pub(super) fn trained(&self) -> Result<&Trained<B::Inner>> {
@@ -341,13 +457,22 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// Adds vectors `x`, `[n, d]`, with the ids that follow the largest one so far.
     ///
     /// # Errors
-    /// Not trained, another dimension, NaN or infinite components, or ones beyond the range of the storage: nothing
+    /// Not trained, another dimension, NaN or infinite components (unless
+    /// [`nan_policy`](Self::nan_policy) says otherwise), or ones beyond the range of the storage: nothing
     /// is added.
     pub fn add(&mut self, x: Tensor<B, 2>) -> Result<()> {
         let trained = self.trained()?;
         validate::alike::<B>(&x, self.d, &self.device, "vectors")?;
         let ids = trained.lists.auto_ids(x.dims()[0])?;
-        self.add_checked(x, &ids, None)
+        self.add_checked(x, &ids, None)?;
+        self.gave(&ids);
+        Ok(())
+    }
+
+    fn gave(&mut self, ids: &[i64]) {
+        if let Some(trained) = &mut self.trained {
+            trained.lists.gave(ids);
+        }
     }
 
     /// Adds vectors `x`, `[n, d]`, with an id each. Duplicate and negative ids are allowed.
@@ -377,7 +502,9 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let trained = self.trained()?;
         validate::alike::<B>(&x, self.d, &self.device, "vectors")?;
         let ids = trained.lists.auto_ids(x.dims()[0])?;
-        self.add_checked(x, &ids, Some(lists))
+        self.add_checked(x, &ids, Some(lists))?;
+        self.gave(&ids);
+        Ok(())
     }
 
     fn add_checked(&mut self, x: Tensor<B, 2>, ids: &[i64], lists: Option<&[u32]>) -> Result<()> {
@@ -386,7 +513,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let trained = self.trained.as_mut().ok_or(Error::NotTrained)?;
         let rows = x.dims()[0];
         validate::ids::<B>(ids, rows, &self.device)?;
-        let shape = trained.centroids.dims();
+        let nlist = trained.lists.nlist();
         if let Some(lists) = lists {
             if lists.len() != rows {
                 return Err(Error::Count {
@@ -395,25 +522,28 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
                     found: lists.len(),
                 });
             }
-            if let Some(&list) = lists.iter().find(|&&l| l as usize >= shape[0]) {
+            if let Some(&list) = lists.iter().find(|&&l| l as usize >= nlist) {
                 return Err(Error::ListOutOfRange {
                     list: i64::from(list),
-                    nlist: shape[0],
+                    nlist,
                     hint: "",
                 });
             }
         }
-        let x = validate::stored_for::<B>(self.metric, x, self.d, &self.device, "vectors")?;
-        if rows == 0 {
+        let (policy, at) = (self.settings.nan_policy, (self.d, &self.device));
+        let x = validate::accepted::<B>(policy, metric, x, at, "vectors")?;
+        let ids = x.of(ids);
+        if ids.is_empty() {
             return Ok(());
         }
         let lists = if let Some(lists) = lists {
-            lists.to_vec()
+            x.of(lists)
         } else {
             let quantizer = trained.quantizer(metric, workspace);
-            list_numbers(engine::probe(&quantizer, x.clone(), 1)?.lists)?
+            let lists = engine::probe(&quantizer, x.rows.clone(), 1)?.lists;
+            Cow::Owned(list_numbers(lists)?)
         };
-        trained.lists.append(x, ids, &lists)
+        trained.lists.append(x.rows, &ids, &lists)
     }
 
     /// Removes all vectors and releases their memory; training and settings stay, automatic ids
@@ -489,9 +619,11 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     /// A copy on another device of the same backend.
     ///
     /// # Errors
-    /// When the other device cannot hold it; [`Error::Storage`] when it lacks the type of the vectors.
+    /// When the other device cannot hold it; [`Error::Storage`] when it lacks the type of the vectors,
+    /// [`Error::IdOutOfRange`] when its labels are too narrow for an id.
     pub fn to_device(&self, device: &B::Device) -> Result<Self> {
         validate::storage::<B>(self.storage(), device)?;
+        self.check_ids::<B>(device)?;
         let trained = match &self.trained {
             None => None,
             Some(t) => Some(Trained {
@@ -510,19 +642,40 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         })
     }
 
+    /// The index on another device of the same backend; what is here is given back, and on the same
+    /// device nothing is copied.
+    ///
+    /// # Errors
+    /// As [`to_device`](Self::to_device).
+    pub fn into_device(self, device: &B::Device) -> Result<Self> {
+        if self.device == *device {
+            return Ok(self);
+        }
+        self.to_device(device)
+    }
+
+    /// Whether the labels of another device can hold every id.
+    fn check_ids<B2: IvfBackend>(&self, device: &B2::Device) -> Result<()> {
+        let Some(trained) = &self.trained else {
+            return Ok(());
+        };
+        for l in 0..trained.lists.nlist() {
+            let ids = trained.lists.list_ids(l);
+            validate::ids::<B2>(ids, ids.len(), device)?;
+        }
+        Ok(())
+    }
+
     /// A copy on another backend, through the host in pieces; values, ids and settings are kept
     /// exactly.
     ///
     /// # Errors
     /// When a device cannot be read, or an id does not fit the other device's labels.
     pub fn to_backend<B2: IvfBackend>(&self, device: &B2::Device) -> Result<IndexIvfFlat<B2>> {
+        self.check_ids::<B2>(device)?;
         let trained = match &self.trained {
             None => None,
             Some(trained) => {
-                for l in 0..trained.lists.nlist() {
-                    let ids = trained.lists.list_ids(l);
-                    validate::ids::<B2>(ids, ids.len(), device)?;
-                }
                 let data =
                     TensorData::new(read(trained.centroids.clone())?, trained.centroids.dims());
                 let centroids = Tensor::from_data(data, (device, DType::F32));

@@ -3,8 +3,8 @@
 use super::{IndexIvfFlat, flat::lift, validate};
 use crate::{
     backend::{
-        Counters, Counts, Hits, IvfBackend, ListStore, Restriction, SKIP, Scan, exact_pair,
-        label_dtype, list_numbers, pairs::Pairs, read, read_int,
+        Counters, Hits, IvfBackend, ListStore, Restriction, SKIP, Scan, exact_pair, label_dtype,
+        list_numbers, pairs::Pairs, read, read_int, rows_of,
     },
     engine::{self, Probes},
     error::{Error, Result},
@@ -16,6 +16,7 @@ use crate::{
     stats::SearchStats,
 };
 use burn::tensor::{DType, Int, Tensor, TensorData};
+use core::ops::Range;
 
 impl<B: IvfBackend> IndexIvfFlat<B> {
     /// The `k` nearest vectors of every query in `queries`, `[nq, d]`, among those in its `nprobe`
@@ -46,8 +47,10 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             return Ok(self.nothing(queries.dims()[0], k, params.nprobe));
         }
         let quantizer = trained.quantizer(self.metric, params.workspace);
-        let probes = engine::probe(&quantizer, queries.clone(), params.nprobe)?;
-        self.scan(queries, k, &params, selection, probes)
+        let probe = |queries| engine::probe(&quantizer, queries, params.nprobe);
+        self.scan(queries.clone(), k, &params, selection, |range| {
+            probe(rows_of(&queries, range))
+        })
     }
 
     /// The `nprobe` nearest lists of every query, nearest first: distances to their centroids and
@@ -107,35 +110,51 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         if nq == 0 {
             return Ok(self.nothing(0, k, nprobe));
         }
-        let nlist = self.trained()?.lists.nlist();
-        let mut probes = Vec::with_capacity(nq * nprobe);
-        for list in read_int(B::lower_int(lists))? {
-            match u32::try_from(list) {
-                Ok(list) if (list as usize) < nlist => probes.push(list),
-                _ if list == -1 => probes.push(SKIP),
-                _ => {
-                    return Err(Error::ListOutOfRange {
-                        list,
-                        nlist,
-                        hint: ", or -1 to skip",
-                    });
-                }
-            }
-        }
-        for row in probes.chunks_exact_mut(nprobe) {
-            skip_repeats(row);
-        }
         params.nprobe = nprobe;
+        let lists = B::lower_int(lists);
+        let named = |range: Range<usize>| {
+            let whole = range.len() == nq;
+            let lists = lists.clone();
+            self.named(if whole {
+                lists
+            } else {
+                lists.slice([range, 0..nprobe])
+            })
+        };
         if self.ntotal() == 0 {
+            for range in engine::probed_pieces(nq, nprobe, params.workspace) {
+                named(range)?;
+            }
             return Ok(self.nothing(nq, k, nprobe));
         }
-        let lists: Vec<i32> = probes.iter().map(|&list| list as i32).collect();
-        let lists = TensorData::new(lists, [nq, nprobe]);
-        let probes = Probes {
-            distances: self.centroid_distances(&queries, &probes, &params)?,
-            lists: Tensor::from_data(lists, (&self.device, DType::I32)),
+        self.scan(queries.clone(), k, &params, selection, |range| {
+            let queries = rows_of(&queries, range.clone());
+            let probes = named(range)?;
+            let lists: Vec<i32> = probes.iter().map(|&list| list as i32).collect();
+            let lists = TensorData::new(lists, [queries.dims()[0], nprobe]);
+            Ok(Probes {
+                distances: self.centroid_distances(&queries, &probes, &params)?,
+                lists: Tensor::from_data(lists, (&self.device, DType::I32)),
+            })
+        })
+    }
+
+    /// Lists that the caller names, `[nq, nprobe]`, each once a query.
+    fn named(&self, lists: Tensor<B::Inner, 2, Int>) -> Result<Vec<u32>> {
+        let (nlist, nprobe) = (self.trained()?.lists.nlist(), lists.dims()[1]);
+        let number = |list| match u32::try_from(list) {
+            Ok(number) if (number as usize) < nlist => Ok(number),
+            _ if list == -1 => Ok(SKIP),
+            _ => Err(Error::ListOutOfRange {
+                list,
+                nlist,
+                hint: ", or -1 to skip",
+            }),
         };
-        self.scan(queries, k, &params, selection, probes)
+        let lists = read_int(lists)?.into_iter().map(number);
+        let mut lists: Vec<u32> = lists.collect::<Result<_>>()?;
+        lists.chunks_exact_mut(nprobe).for_each(skip_repeats);
+        Ok(lists)
     }
 
     /// How a search of `nq` queries would be done, without doing it.
@@ -146,7 +165,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         validate::k(nq, k)?;
         let nlist = self.trained()?.lists.nlist();
         let params = params.resolve(&self.settings, nlist, self.metric)?;
-        Ok(self.plan(nq, &params).1)
+        Ok(self.plan(nq, k, &params).1)
     }
 
     pub(super) fn check(
@@ -165,7 +184,7 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         Ok((params, validate::prepared(self.metric, queries)?))
     }
 
-    pub(super) fn plan(&self, nq: usize, params: &ResolvedParams) -> (Mode, SearchPlan) {
+    pub(super) fn plan(&self, nq: usize, k: usize, params: &ResolvedParams) -> (Mode, SearchPlan) {
         let caps = B::capabilities(&self.device);
         let problem = IvfProblem {
             nq,
@@ -176,6 +195,8 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             fused_scan: caps.fused_scan,
             host: caps.host,
             workspace: params.workspace,
+            limit: params.limit,
+            k,
             tuning: self.tuning(),
         };
         let (mode, plan) = plan::ivf(&problem, params.mode, params.auto_rule);
@@ -225,20 +246,19 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         Ok(Tensor::from_data(distances, (&self.device, DType::F32)))
     }
 
-    /// Searches the lists probed: all queries at once, or as many as have room for selectors of
-    /// their own.
+    /// Searches the lists that `probe` names for runs of queries: all queries at once, or as many as
+    /// there is room for with their probes and selectors of their own.
     fn scan(
         &self,
         queries: Tensor<B::Inner, 2>,
         k: usize,
         params: &ResolvedParams,
         selection: Option<&Selection>,
-        probes: Probes<B::Inner>,
+        probe: impl Fn(Range<usize>) -> Result<Probes<B::Inner>>,
     ) -> Result<SearchResult<B>> {
-        let before = Counters::now();
         let lists = &self.trained()?.lists;
-        let (nq, nprobe) = (queries.dims()[0], probes.lists.dims()[1]);
-        let (mode, plan) = self.plan(nq, params);
+        let (nq, nprobe) = (queries.dims()[0], params.nprobe);
+        let (mode, plan) = self.plan(nq, k, params);
         span!(
             "scan",
             nq = nq,
@@ -246,44 +266,49 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             nprobe = nprobe,
             mode = plan.mode.as_str()
         );
-        let caps = engine::caps(self.metric, params, lists, &probes, k)?;
-        let order = if caps.is_some() {
-            let centroids = &self.trained()?.centroids;
-            lists.reading_order(params.ordering, centroids, params.workspace)?
-        } else {
-            None
-        };
         let words = lists.mask_words();
+        let selected = engine::selected_pieces(selection, nq, words, params.workspace);
         let mut parts = Vec::new();
-        let (mut query_chunks, mut pruned) = (0, 0);
-        for range in engine::selected_pieces(selection, nq, words, params.workspace) {
-            let masks = selection.map(|selection| lists.masks(selection, range.clone()));
-            let restriction = Restriction {
-                caps: caps
-                    .as_deref()
-                    .map(|caps| &caps[range.start * nprobe..range.end * nprobe]),
-                order: order.as_ref(),
-                masks: masks.as_ref(),
+        let (mut query_chunks, mut pruned, mut limited) = (0, 0, false);
+        let mut spent = Counters::default();
+        for probed in engine::probed_pieces(nq, nprobe, params.workspace) {
+            let probes = probe(probed.clone())?;
+            let before = Counters::now();
+            let caps = engine::caps(self.metric, params, lists, &probes, k)?;
+            limited |= caps.is_some();
+            let order = if caps.is_some() {
+                let centroids = &self.trained()?.centroids;
+                lists.reading_order(params.ordering, centroids, params.workspace)?
+            } else {
+                None
             };
-            let part = |t: Tensor<B::Inner, 2>, width| t.slice([range.clone(), 0..width]);
-            let probes = Probes {
-                lists: probes.lists.clone().slice([range.clone(), 0..nprobe]),
-                distances: part(probes.distances.clone(), nprobe),
-            };
-            let queries = part(queries.clone(), self.d);
-            let (hits, chunks, skipped) = self.scan_part(
-                (queries, k),
-                params,
-                restriction,
-                probes,
-                (mode, plan.order),
-            )?;
-            query_chunks += chunks;
-            pruned += skipped;
-            parts.push(hits);
+            for range in engine::within(&selected, &probed) {
+                let masks = selection.map(|selection| lists.masks(selection, range.clone()));
+                let own = range.start - probed.start..range.end - probed.start;
+                let restriction = Restriction {
+                    caps: caps
+                        .as_deref()
+                        .map(|caps| &caps[own.start * nprobe..own.end * nprobe]),
+                    order: order.as_ref(),
+                    masks: masks.as_ref(),
+                };
+                let queries = rows_of(&queries, range);
+                let (hits, chunks, skipped) = self.scan_part(
+                    (queries, k),
+                    params,
+                    restriction,
+                    probes.slice(own),
+                    (mode, plan.order),
+                )?;
+                query_chunks += chunks;
+                pruned += skipped;
+                parts.push(hits);
+            }
+            spent = spent + Counters::now().since(before);
         }
+        let before = Counters::now();
         let hits = Hits::join(parts);
-        let spent = Counters::now().since(before);
+        let spent = spent + Counters::now().since(before);
         let (order, filter) = match (self.metric.compare(), mode) {
             (Compare::Pairs(_), _) => (String::new(), String::new()),
             (_, Mode::Csr) => {
@@ -305,9 +330,10 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
             order,
             filter,
             query_chunks,
-            effective_limit: match caps {
-                Some(_) => params.limit,
-                None => Limit::Unlimited,
+            effective_limit: if limited {
+                params.limit
+            } else {
+                Limit::Unlimited
             },
             lists_pruned: pruned,
             launches: spent.launches,
@@ -369,7 +395,12 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         };
         if params.counts && hits.0.counts.is_none() {
             let lists_read = list_numbers(probes.lists)?;
-            hits.0.counts = Some(count(&lists.sizes(), &lists_read, nprobe, restriction));
+            hits.0.counts = Some(engine::count(
+                &lists.sizes(),
+                &lists_read,
+                nprobe,
+                restriction,
+            ));
         }
         Ok((hits.0, hits.1, pruned))
     }
@@ -384,21 +415,6 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         };
         lift(Hits::padding(self.metric, nq, k, &self.device), stats)
     }
-}
-
-/// What a scan of the lists named by `probes`, `[nq, nprobe]`, compares, every row exactly.
-fn count(sizes: &[usize], probes: &[u32], nprobe: usize, restriction: Restriction<'_>) -> Counts {
-    let mut counts = Counts::default();
-    for (probe, &list) in probes.iter().enumerate() {
-        if list != SKIP {
-            let (list, len) = (list as usize, sizes[list as usize]);
-            let rows = restriction.of(probe / nprobe, probe, list, len).count() as u64;
-            counts.rows_scanned += rows;
-            counts.lists_scanned += u64::from(rows > 0);
-        }
-    }
-    counts.rows_reranked = counts.rows_scanned;
-    counts
 }
 
 /// Turns every repeated list of one query into a skip.

@@ -52,8 +52,7 @@ impl<B: IvfBackend> KMeans<B> {
             return Err(Error::ZeroNlist);
         }
         let metric = metric.check_ivf()?;
-        let x = validate::vectors::<B>(x, d, &device, "training vectors")?;
-        let x = validate::prepared(metric, x)?;
+        let x = validate::stored_for::<B>(metric, x, d, &device, "training vectors")?;
         let (centroids, report) = cluster::train(x, k, metric, params, DEFAULT_WORKSPACE)?;
         let data = TensorData::new(centroids, [k, d]);
         let centroids = Tensor::from_data(data, (&device, DType::F32));

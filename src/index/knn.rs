@@ -9,10 +9,10 @@ use crate::{
         Hits, IvfBackend, Output, label_dtype, labels_from,
         pairs::{Pairs, Table},
         portable::pieces,
-        read, read_int, select_rows,
+        read, read_int, rows_of, select_rows,
     },
     cluster::{Quantizer, centroid_list},
-    error::Result,
+    error::{Error, Result},
     metric::{Compare, Metric},
     params::DEFAULT_WORKSPACE,
     result::SearchResult,
@@ -84,16 +84,26 @@ pub fn knn<B: IvfBackend>(
     validate::k(nq, k)?;
     let whole = KnnAccumulator::new(xq, k, metric)?;
     let xb = vectors::<B>(xb, d, &device, "vectors")?;
+    let blocks = || pieces(nb, KnnLimits::rows(limits.vectors, d).min(nb.max(1)));
+    let mut broken: Option<(usize, usize)> = None;
+    for range in blocks() {
+        match validate::finite(metric, &rows_of(&xb, range.clone()), "vectors") {
+            Err(Error::NonFinite { row, count, .. }) => {
+                let (first, before) = broken.unwrap_or((range.start + row, 0));
+                broken = Some((first, before + count));
+            }
+            others => others?,
+        }
+    }
+    if let Some((row, count)) = broken {
+        let what = "vectors";
+        return Err(Error::NonFinite { what, row, count });
+    }
     let mut parts = Vec::new();
     for range in pieces(nq.max(1), KnnLimits::rows(limits.queries, d).min(nq.max(1))) {
         let mut part = whole.part(range.start..range.end.min(nq));
-        for range in pieces(nb, KnnLimits::rows(limits.vectors, d).min(nb.max(1))) {
-            let block = if range.len() == nb {
-                xb.clone()
-            } else {
-                xb.clone().slice([range, 0..d])
-            };
-            part.push(B::lift(block))?;
+        for range in blocks() {
+            part.take(rows_of(&xb, range))?;
         }
         parts.push(part.hits());
     }
@@ -231,14 +241,20 @@ impl<B: IvfBackend> KnnAccumulator<B> {
     /// Another dimension or device, NaN or infinite components, an id that does not fit the device's
     /// labels: nothing is taken in.
     pub fn push(&mut self, block: Tensor<B, 2>) -> Result<()> {
-        let first = self.pushed as i64;
-        let n = block.dims()[0];
+        let d = self.queries.dims()[1];
+        let block = vectors::<B>(block, d, &self.device, "vectors")?;
+        validate::finite(self.metric, &block, "vectors")?;
+        self.take(block)
+    }
+
+    /// Takes in a block that has been checked.
+    fn take(&mut self, block: Tensor<B::Inner, 2>) -> Result<()> {
+        let (first, n) = (self.pushed as i64, block.dims()[0]);
         if n == 0 {
-            self.checked(block)?;
             return Ok(());
         }
         validate::ids::<B>(&[first + n as i64 - 1], 1, &self.device)?;
-        let block = self.checked(block)?;
+        let block = prepared(self.metric, block)?;
         let hits = self.search(block)?;
         if matches!(self.best, Best::Nothing) && first == 0 {
             self.best = Best::Device(hits);
@@ -256,7 +272,8 @@ impl<B: IvfBackend> KnnAccumulator<B> {
     pub fn push_with_ids(&mut self, block: Tensor<B, 2>, ids: &[i64]) -> Result<()> {
         let n = block.dims()[0];
         validate::ids::<B>(ids, n, &self.device)?;
-        let block = self.checked(block)?;
+        let d = self.queries.dims()[1];
+        let block = stored_for::<B>(self.metric, block, d, &self.device, "vectors")?;
         if n == 0 {
             return Ok(());
         }
@@ -267,11 +284,6 @@ impl<B: IvfBackend> KnnAccumulator<B> {
         self.merge(hits, |row| ids[order[row as usize] as usize])?;
         self.pushed += n;
         Ok(())
-    }
-
-    fn checked(&self, block: Tensor<B, 2>) -> Result<Tensor<B::Inner, 2>> {
-        let d = self.queries.dims()[1];
-        stored_for::<B>(self.metric, block, d, &self.device, "vectors")
     }
 
     /// The best of a block; labels are its row numbers.

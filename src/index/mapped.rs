@@ -79,7 +79,8 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
     ///
     /// # Errors
     /// Those of [`load`](Self::load) but for ids and vectors; [`Error::IllegalValue`] when the index
-    /// was saved with a [`Limit`], since a mapped one reads whole lists.
+    /// was saved with a [`Limit`], since a mapped one reads whole lists; [`Error::NotApplicable`] for a
+    /// metric other than L2, inner product and cosine.
     pub fn load_mmap(path: impl AsRef<Path>, device: &B::Device) -> Result<MappedIndex<B>> {
         span!("load");
         let mapped = Mapped::<IvfFileSettings>::open(path.as_ref())?;
@@ -110,6 +111,8 @@ impl<B: IvfBackend> MappedIndex<B> {
             nprobe,
             device: device.clone(),
         };
+        // What a search would refuse is refused now.
+        index.metric().scanned()?;
         // Only where labels cannot hold every id are these read now.
         if label_dtype::<B::Inner>(device) != DType::I64 {
             let ids = either!(&index.file, mapped => mapped.ids());

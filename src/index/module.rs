@@ -320,6 +320,7 @@ impl<B: IvfBackend> IndexFlat<B> {
             metric: self.metric,
             device: self.device.clone(),
             mode: self.mode,
+            nan_policy: self.nan_policy,
             auto_matrix_bytes_threshold: self.auto_matrix_bytes_threshold,
             workspace: self.workspace,
             lists,

@@ -2,10 +2,10 @@
 
 use super::{IndexFlat, IndexIvfFlat, validate};
 use crate::{
-    backend::{Counters, Counts, IvfBackend, ListStore, RangeHits, Restriction, Scan},
+    backend::{Counters, Counts, IvfBackend, ListStore, RangeHits, Restriction, rows_of},
     engine::{self, Drawn},
     error::{Error, Result, illegal},
-    metric::Metric,
+    metric::{Compare, Metric},
     params::{Limit, RangeBound, RangeParams},
     result::RangeResult,
     stats::SearchStats,
@@ -58,7 +58,11 @@ impl<E: IvfBackend> Found<E> {
     }
 
     /// Searches for the next queries; draws the radius in when all hits so far are too many.
-    fn add(&mut self, scan: &Scan<'_, E>, probes: Option<&engine::Probes<E>>) -> Result<()> {
+    fn add(
+        &mut self,
+        scan: &engine::Ranged<'_, E>,
+        probes: Option<&engine::Probes<E>>,
+    ) -> Result<()> {
         if self.shut {
             self.add_nothing(scan.nq(), &scan.queries.device());
             return Ok(());
@@ -110,18 +114,31 @@ impl<E: IvfBackend> Found<E> {
     }
 }
 
+/// The mode of a range search by lists, and what ranks rows in it.
+fn how<B: IvfBackend>(
+    metric: Metric,
+    mode: &str,
+    store: &<B::Inner as IvfBackend>::Lists,
+) -> (String, String) {
+    match metric.compare() {
+        Compare::Scan(_) => (mode.to_owned(), store.ranks_by()),
+        Compare::Pairs(_) => ("pairs".to_owned(), String::new()),
+    }
+}
+
 /// The calls of range search on an index.
 macro_rules! calls {
     ($index:ident, $vectors:literal, $errors:literal, $notes:literal) => {
         impl<B: IvfBackend> $index<B> {
             #[doc = concat!("Every vector ", $vectors)]
-            /// within `radius` of each query in `queries`, `[nq, d]`: L2 distances (squared) up to it,
-            /// inner products and cosines from it on. A query with NaN or infinity finds nothing.
+            /// within `radius` of each query in `queries`, `[nq, d]`: distances (L2 is squared) up to it,
+            /// similarities from it on. A query with NaN or infinity finds nothing (NaN is a missing
+            /// component for metrics that [accept it](Metric::accepts_nan)).
             #[doc = $notes]
             ///
             /// # Errors
-            #[doc = concat!($errors, "another dimension or device, a radius that is NaN, a metric other")]
-            /// than L2, inner product and cosine, or a device that cannot hold the hits.
+            #[doc = concat!($errors, "another dimension or device, a radius that is NaN, or a device that")]
+            /// cannot hold the hits.
             pub fn range_search(
                 &self,
                 queries: Tensor<B, 2>,
@@ -197,7 +214,6 @@ impl<B: IvfBackend> IndexFlat<B> {
         let before = Counters::now();
         let queries = validate::vectors::<B>(queries, self.d(), &self.device(), "queries")?;
         let queries = validate::prepared(self.metric(), queries)?;
-        self.metric().scanned()?;
         let nq = queries.dims()[0];
         let lists = self.lists();
         let mut found = Found::new(self.metric(), radius, params, most)?;
@@ -206,17 +222,29 @@ impl<B: IvfBackend> IndexFlat<B> {
         if nq > 0 && self.ntotal() > 0 {
             for range in engine::selected_pieces(selection, nq, words, workspace) {
                 let masks = selection.map(|selection| lists.masks(selection, range.clone()));
-                let queries = queries.clone().slice([range, 0..self.d()]);
-                let scan = self.scan(queries, 1, workspace, masks.as_ref())?;
+                let scan = engine::Ranged {
+                    metric: self.metric(),
+                    d: self.d(),
+                    lists: lists.store(),
+                    ids: lists.ids(),
+                    queries: rows_of(&queries, range),
+                    workspace,
+                    restriction: Restriction {
+                        masks: masks.as_ref(),
+                        ..Restriction::default()
+                    },
+                    counts: params.search.counts,
+                };
                 found.add(&scan, None)?;
             }
         } else {
             found.add_nothing(nq, &self.device());
         }
+        let (mode, filter) = how::<B>(self.metric(), "chunked", lists.store());
         let stats = SearchStats {
-            mode: "chunked".to_owned(),
+            mode,
             kernel: B::capabilities(&self.device()).kernel,
-            filter: lists.store().ranks_by(),
+            filter,
             nq,
             nprobe: 1,
             avg_group: nq as f64,
@@ -236,7 +264,6 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         most: Option<usize>,
     ) -> Result<Kept<B>> {
         let before = Counters::now();
-        let metric = self.metric.scanned()?;
         let trained = self.trained()?;
         let lists = &trained.lists;
         let mut search = params.search.clone();
@@ -254,46 +281,47 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let mut found = Found::new(self.metric, radius, params, most)?;
         if nq > 0 && self.ntotal() > 0 {
             let quantizer = trained.quantizer(self.metric, workspace);
-            let all = engine::probe(&quantizer, queries.clone(), resolved.nprobe)?;
-            let caps = engine::caps(self.metric, &resolved, lists, &all, 1)?;
-            let order = if caps.is_some() {
-                lists.reading_order(resolved.ordering, &trained.centroids, workspace)?
-            } else {
-                None
-            };
-            let nprobe = resolved.nprobe;
-            let words = lists.mask_words();
-            for range in engine::selected_pieces(selection, nq, words, workspace) {
-                let masks = selection.map(|selection| lists.masks(selection, range.clone()));
-                let probes = engine::Probes {
-                    lists: all.lists.clone().slice([range.clone(), 0..nprobe]),
-                    distances: all.distances.clone().slice([range.clone(), 0..nprobe]),
+            let (nprobe, words) = (resolved.nprobe, lists.mask_words());
+            let selected = engine::selected_pieces(selection, nq, words, workspace);
+            for probed in engine::probed_pieces(nq, nprobe, workspace) {
+                let probes = rows_of(&queries, probed.clone());
+                let probes = engine::probe(&quantizer, probes, nprobe)?;
+                let caps = engine::caps(self.metric, &resolved, lists, &probes, 1)?;
+                let order = if caps.is_some() {
+                    lists.reading_order(resolved.ordering, &trained.centroids, workspace)?
+                } else {
+                    None
                 };
-                let scan = Scan {
-                    metric,
-                    d: self.d,
-                    k: 1,
-                    lists: lists.store(),
-                    ids: lists.ids(),
-                    queries: queries.clone().slice([range.clone(), 0..self.d]),
-                    workspace,
-                    restriction: Restriction {
-                        caps: caps
-                            .as_deref()
-                            .map(|caps| &caps[range.start * nprobe..range.end * nprobe]),
-                        order: order.as_ref(),
-                        masks: masks.as_ref(),
-                    },
-                };
-                found.add(&scan, Some(&probes))?;
+                for range in engine::within(&selected, &probed) {
+                    let masks = selection.map(|selection| lists.masks(selection, range.clone()));
+                    let own = range.start - probed.start..range.end - probed.start;
+                    let scan = engine::Ranged {
+                        metric: self.metric,
+                        d: self.d,
+                        lists: lists.store(),
+                        ids: lists.ids(),
+                        queries: rows_of(&queries, range),
+                        workspace,
+                        restriction: Restriction {
+                            caps: caps
+                                .as_deref()
+                                .map(|caps| &caps[own.start * nprobe..own.end * nprobe]),
+                            order: order.as_ref(),
+                            masks: masks.as_ref(),
+                        },
+                        counts: resolved.counts,
+                    };
+                    found.add(&scan, Some(&probes.slice(own)))?;
+                }
             }
         } else {
             found.add_nothing(nq, &self.device);
         }
+        let (mode, filter) = how::<B>(self.metric, "csr", lists.store());
         let stats = SearchStats {
-            mode: "csr".to_owned(),
+            mode,
             kernel: B::capabilities(&self.device).kernel,
-            filter: lists.store().ranks_by(),
+            filter,
             nq,
             nprobe: resolved.nprobe,
             workspace,

@@ -113,6 +113,7 @@ impl<B: IvfBackend> IndexFlat<B> {
                 auto_matrix_bytes_threshold: self.auto_matrix_bytes_threshold,
                 workspace: self.workspace,
                 storage: self.storage(),
+                nan_policy: self.nan_policy,
             },
             host: B::capabilities(&self.device).host,
             init_centroids: None,
@@ -129,6 +130,7 @@ impl<B: IvfBackend> IndexFlat<B> {
         let settings = loaded.settings;
         let mut index = Self::new(loaded.d, loaded.metric, device)?;
         index.mode = settings.mode;
+        index.nan_policy = settings.nan_policy;
         index.set_auto_matrix_bytes_threshold(settings.auto_matrix_bytes_threshold)?;
         index.set_workspace_limit(settings.workspace)?;
         if let Some(lists) = loaded.lists {

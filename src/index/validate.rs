@@ -1,13 +1,14 @@
 //! Checks of what callers pass. On the way in, tensors go to the inner backend as f32.
 
 use crate::{
-    backend::{IvfBackend, label_dtype},
+    backend::{IvfBackend, label_dtype, select_rows},
     cluster::check_finite,
     error::{Error, Result, illegal},
     metric::Metric,
-    params::Storage,
+    params::{NanPolicy, Storage},
 };
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, TensorData};
+use std::borrow::Cow;
 
 /// A vector has at most this many components, 1 GiB of them, in memory as in a file.
 const MAX_DIMENSION: usize = 1 << 28;
@@ -69,23 +70,8 @@ pub(super) fn vectors<B: IvfBackend>(
     })
 }
 
-/// Vectors to be stored: also finite, each of them.
-pub(super) fn stored<B: IvfBackend>(
-    x: Tensor<B, 2>,
-    d: usize,
-    device: &B::Device,
-    what: &'static str,
-) -> Result<Tensor<B::Inner, 2>> {
-    let x = vectors::<B>(x, d, device, what)?;
-    // Rows are looked at one by one only when something is wrong.
-    if x.dims()[0] > 0 && !B::Inner::all_finite(x.clone())? {
-        check_finite(&B::Inner::to_host(x.clone())?, d, what)?;
-    }
-    Ok(x)
-}
-
-/// [`stored`] vectors, prepared for `metric`: scaled to length 1 for cosine; NaN is legal where the
-/// metric says so.
+/// Vectors to be stored: also finite, each of them (NaN is legal where the metric says so), prepared for
+/// `metric`.
 pub(super) fn stored_for<B: IvfBackend>(
     metric: Metric,
     x: Tensor<B, 2>,
@@ -93,18 +79,88 @@ pub(super) fn stored_for<B: IvfBackend>(
     device: &B::Device,
     what: &'static str,
 ) -> Result<Tensor<B::Inner, 2>> {
-    if !metric.accepts_nan() {
-        return prepared(metric, stored::<B>(x, d, device, what)?);
-    }
     let x = vectors::<B>(x, d, device, what)?;
-    if x.dims()[0] > 0 && !B::Inner::all_finite(x.clone())? {
-        let mut host = B::Inner::to_host(x.clone())?;
-        host.iter_mut()
-            .filter(|v| v.is_nan())
-            .for_each(|v| *v = 0.0);
+    finite(metric, &x, what)?;
+    prepared(metric, x)
+}
+
+/// An error that names the first of the vectors, `[n, d]`, with a component that no vector may have.
+pub(super) fn finite<E: IvfBackend>(
+    metric: Metric,
+    x: &Tensor<E, 2>,
+    what: &'static str,
+) -> Result<()> {
+    let [n, d] = x.dims();
+    // Rows are looked at one by one only when something is wrong.
+    if n > 0 && !E::all_finite(x.clone())? {
+        let mut host = E::to_host(x.clone())?;
+        if metric.accepts_nan() {
+            let holes = host.iter_mut().filter(|v| v.is_nan());
+            holes.for_each(|v| *v = 0.0);
+        }
         check_finite(&host, d, what)?;
     }
-    Ok(x)
+    Ok(())
+}
+
+/// Vectors to be stored, those that are left after a [`NanPolicy`].
+pub(super) struct Accepted<E: IvfBackend> {
+    /// Prepared for the metric, `[kept, d]`.
+    pub rows: Tensor<E, 2>,
+    /// Which rows of the call they are; all of them without.
+    kept: Option<Vec<u32>>,
+}
+
+impl<E: IvfBackend> Accepted<E> {
+    /// What belongs to these rows, of something for every row of the call.
+    pub fn of<'a, T: Copy>(&self, all: &'a [T]) -> Cow<'a, [T]> {
+        match &self.kept {
+            None => Cow::Borrowed(all),
+            Some(kept) => kept.iter().map(|&row| all[row as usize]).collect(),
+        }
+    }
+}
+
+/// [`stored_for`], or what is left of vectors without those it would refuse.
+pub(super) fn accepted<B: IvfBackend>(
+    policy: NanPolicy,
+    metric: Metric,
+    x: Tensor<B, 2>,
+    (d, device): (usize, &B::Device),
+    what: &'static str,
+) -> Result<Accepted<B::Inner>> {
+    let x = vectors::<B>(x, d, device, what)?;
+    let n = x.dims()[0];
+    let mut kept = None;
+    match policy {
+        NanPolicy::Error => finite(metric, &x, what)?,
+        NanPolicy::Skip if n == 0 || B::Inner::all_finite(x.clone())? => {}
+        NanPolicy::Skip => {
+            let legal = |v: &f32| v.is_finite() || (v.is_nan() && metric.accepts_nan());
+            let rows = B::Inner::to_host(x.clone())?;
+            let rows = rows.chunks_exact(d).zip(0_u32..);
+            let good = rows.filter(|(row, _)| row.iter().all(legal));
+            let good: Vec<u32> = good.map(|(_, row)| row).collect();
+            if good.len() < n {
+                let out = n - good.len();
+                log::warn!("{out} of {n} {what} hold NaN or infinite components and are left out");
+                kept = Some(good);
+            }
+        }
+    }
+    let rows = match kept.as_deref() {
+        None => x,
+        // No backend selects nothing.
+        Some([]) => Tensor::from_data(
+            TensorData::new(Vec::<f32>::new(), [0, d]),
+            (device, DType::F32),
+        ),
+        Some(kept) => select_rows(&x, kept),
+    };
+    Ok(Accepted {
+        rows: prepared(metric, rows)?,
+        kept,
+    })
 }
 
 /// Vectors as `metric` compares them: scaled to length 1 for cosine.

@@ -206,6 +206,18 @@ impl<E: IvfBackend> InvertedLists<E> {
         Ok((self.next_id..end).collect())
     }
 
+    /// Goes on with automatic ids where other lists would.
+    pub fn follow_ids(&mut self, other: &Self) {
+        self.next_id = self.next_id.max(other.next_id);
+    }
+
+    /// Notes that these automatic ids were given, if not to a row: none is given twice.
+    pub fn gave(&mut self, ids: &[i64]) {
+        if let Some(&last) = ids.last() {
+            self.next_id = self.next_id.max(last.saturating_add(1));
+        }
+    }
+
     /// Whether `n` more rows can be named.
     fn check_room(&self, n: usize) -> Result<()> {
         let (rows, limit) = (self.ntotal.saturating_add(n), u32::MAX as usize - 1);

@@ -283,7 +283,8 @@ impl SearchParams {
         self.with_limit(Limit::max_codes(max_codes))
     }
 
-    /// Spreads a budget of rows over the probed lists.
+    /// Spreads a budget of rows over the probed lists; of each, rows near its centroid first unless a
+    /// list ordering says otherwise.
     #[must_use]
     pub fn with_budget(self, budget: Budget) -> Self {
         self.with_limit(Limit::Budget(budget))
@@ -300,7 +301,7 @@ impl SearchParams {
     ///
     /// The nearest list is searched first; then a list is skipped when no row within its radius
     /// around its centroid can be as near as the k-th found. It pays where lists are well apart and
-    /// many are probed.
+    /// many are probed. For L2, inner product and cosine; under L1 and Linf it is an error.
     #[must_use]
     pub fn with_safe_pruning(mut self, on: bool) -> Self {
         self.safe_pruning = Some(on);

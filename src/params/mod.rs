@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result, illegal},
-    metric::Metric,
+    metric::{Compare, Metric},
     selector::{IdSelector, Selection},
 };
 use core::{fmt, str::FromStr};
@@ -124,6 +124,22 @@ impl Storage {
         }
     }
 }
+
+/// What adding and training do with vectors that hold NaN or infinite components (NaN is legal where the
+/// metric [accepts it](crate::Metric::accepts_nan)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NanPolicy {
+    /// Refuse the whole call, naming the first of them.
+    #[default]
+    Error,
+    /// Leave them out, with a warning in the log that counts them. Automatic ids stay those of the rows of
+    /// the call: a row left out leaves its id unused (faiss leaves such rows out of its lists too, but
+    /// counts them in ntotal).
+    Skip,
+}
+
+named!(NanPolicy, "NaN policy", "\"error\" and \"skip\"", Error => "error", Skip => "skip");
 
 /// How [`SearchMode::Auto`] decides.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
@@ -271,9 +287,15 @@ impl SearchParams {
             Metric::InnerProduct | Metric::Cosine => ListOrdering::Projection,
             _ => ListOrdering::ResidualNorm,
         };
-        let (limit, ordering) = match profile.budget() {
-            None => (Limit::Unlimited, ListOrdering::Insertion),
-            Some(rows) => (Limit::Budget(Budget::distance_weighted(rows)), near_first),
+        let limit = match profile.budget() {
+            None => Limit::Unlimited,
+            Some(rows) => Limit::Budget(Budget::distance_weighted(rows)),
+        };
+        let limit = self.limit.or(index.limit).unwrap_or(limit).check()?;
+        // A budget that is to be spent well; max_codes reads lists as they are.
+        let ordering = match limit {
+            Limit::Budget(_) => near_first,
+            Limit::Unlimited | Limit::MaxCodes(_) => ListOrdering::Insertion,
         };
         let ordering = self
             .list_ordering
@@ -286,15 +308,22 @@ impl SearchParams {
                 instead: near_first,
             });
         }
+        let safe_pruning = self.safe_pruning.unwrap_or(index.safe_pruning);
+        if safe_pruning && matches!(metric.compare(), Compare::Pairs(_)) {
+            return Err(Error::NotApplicable {
+                what: "safe pruning by a metric other than l2, ip and cosine",
+                instead: "nothing bounds the rows of a list by it; leave safe pruning off",
+            });
+        }
         Ok(ResolvedParams {
             nprobe: nprobe.min(nlist),
             mode: self.mode.unwrap_or(index.mode),
             auto_rule: self.auto_rule.unwrap_or(index.auto_rule).check()?,
             workspace: check_workspace(self.workspace_limit.unwrap_or(index.workspace))?,
             counts: self.counts,
-            limit: self.limit.or(index.limit).unwrap_or(limit).check()?,
+            limit,
             ordering,
-            safe_pruning: self.safe_pruning.unwrap_or(index.safe_pruning),
+            safe_pruning,
         })
     }
 }
@@ -325,6 +354,14 @@ pub(crate) struct IvfSettings {
     pub limit: Option<Limit>,
     pub list_ordering: Option<ListOrdering>,
     pub safe_pruning: bool,
+    // Left out where it is the default, so that such files keep their bytes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub nan_policy: NanPolicy,
+}
+
+/// Whether a setting need not be saved.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Default for IvfSettings {
@@ -338,6 +375,7 @@ impl Default for IvfSettings {
             limit: None,
             list_ordering: None,
             safe_pruning: false,
+            nan_policy: NanPolicy::Error,
         }
     }
 }

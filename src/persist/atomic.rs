@@ -1,7 +1,7 @@
 //! Replacing a file so that at every instant the old one or the new one is there, whole.
 
 use super::io;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use std::{
     fs::{self, File},
     path::{Path, PathBuf},
@@ -13,7 +13,10 @@ use std::{
 /// be left.
 ///
 /// A symbolic link is followed; the permissions of a file that is replaced are kept.
-pub(crate) fn save(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> Result<()> {
+pub(crate) fn save<E: From<Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
     let failed = |what: &str, e: &std::io::Error| io(format!("{what} {}", path.display()), e);
     let target = target(path).map_err(|e| failed("saving to", &e))?;
     let folder = match target.parent() {
@@ -44,7 +47,8 @@ pub(crate) fn save(path: &Path, write: impl FnOnce(&mut File) -> Result<()>) -> 
     temporary
         .persist(&target)
         .map_err(|e| failed("replacing", &e.error))?;
-    sync_folder(folder).map_err(|e| failed("writing the folder to the disk:", &e))
+    sync_folder(folder).map_err(|e| failed("writing the folder to the disk:", &e))?;
+    Ok(())
 }
 
 /// The file to replace: `path`, or what it links to. Only a regular file is replaced.

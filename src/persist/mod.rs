@@ -27,7 +27,7 @@ use crate::{
     error::{Error, Result},
     lists::InvertedLists,
     metric::Metric,
-    params::{DEFAULT_WORKSPACE, FlatMode, IvfSettings, Storage},
+    params::{DEFAULT_WORKSPACE, FlatMode, IvfSettings, NanPolicy, Storage, is_default},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::path::Path;
@@ -66,6 +66,8 @@ pub(crate) struct FlatSettings {
     pub auto_matrix_bytes_threshold: usize,
     pub workspace: usize,
     pub storage: Storage,
+    #[serde(skip_serializing_if = "is_default")]
+    pub nan_policy: NanPolicy,
 }
 
 impl Default for FlatSettings {
@@ -75,6 +77,7 @@ impl Default for FlatSettings {
             auto_matrix_bytes_threshold: DEFAULT_WORKSPACE,
             workspace: DEFAULT_WORKSPACE,
             storage: Storage::Auto,
+            nan_policy: NanPolicy::Error,
         }
     }
 }

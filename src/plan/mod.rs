@@ -9,7 +9,7 @@ mod tuning;
 pub use config::Config;
 pub use knobs::{DeviceKey, Knob, Source, Tuning};
 
-use crate::params::{AutoRule, FlatMode, SearchMode};
+use crate::params::{AutoRule, FlatMode, Limit, MaxCodesRule, SearchMode};
 use auto::{avg_group, torch_ivf_threshold};
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ pub(crate) struct IvfProblem<'a> {
     pub fused_scan: bool,
     pub host: bool,
     pub workspace: usize,
+    pub limit: Limit,
+    /// Results asked for.
+    pub k: usize,
     /// The thresholds in force.
     pub tuning: &'a Tuning,
 }
@@ -34,6 +37,35 @@ impl IvfProblem<'_> {
     /// Rows that a query is compared with, were lists of one length.
     fn rows_per_query(&self) -> u64 {
         self.ntotal as u64 * self.nprobe as u64 / self.nlist.max(1) as u64
+    }
+
+    /// The same under the limit.
+    fn limited_rows_per_query(&self) -> u64 {
+        let (all, list) = (self.rows_per_query(), self.ntotal / self.nlist.max(1));
+        let rows = match self.limit {
+            Limit::Unlimited => return all,
+            Limit::Budget(budget) => {
+                let least = budget.min_codes_per_list.min(list) * self.nprobe;
+                let rows = if budget.strict {
+                    budget.rows
+                } else {
+                    budget.rows.max(least)
+                };
+                let most = budget.max_codes_per_list.map(|most| most.min(list));
+                rows.min(most.map_or(usize::MAX, |most| most * self.nprobe))
+            }
+            Limit::MaxCodes(max) => {
+                let rows = max
+                    .max_codes
+                    .max(if max.ensure_topk_full { self.k } else { 0 });
+                match max.rule {
+                    MaxCodesRule::ExactCodes => rows,
+                    // Whole lists, the first of them in any case.
+                    MaxCodesRule::ListBoundary => (rows / list.max(1)).max(1) * list,
+                }
+            }
+        };
+        all.min(rows as u64)
     }
 }
 
@@ -91,7 +123,8 @@ pub struct SearchPlan {
     pub auto_threshold: f64,
     /// Queries searched at once.
     pub query_chunk: usize,
-    /// (query, row) pairs to be compared, estimated from average list sizes.
+    /// (query, row) pairs to be compared, estimated from average list sizes and the limit; a selector and
+    /// safe pruning may leave out more.
     pub rows_estimate: u64,
     /// Bytes of working memory the search may use.
     pub workspace: usize,
@@ -140,7 +173,7 @@ pub(crate) fn ivf(p: &IvfProblem<'_>, mode: SearchMode, rule: AutoRule) -> (Mode
         avg_group,
         auto_threshold,
         query_chunk,
-        rows_estimate: rows * p.nq as u64,
+        rows_estimate: p.limited_rows_per_query() * p.nq as u64,
         workspace: p.workspace,
     };
     (mode, plan)
@@ -183,6 +216,7 @@ pub(crate) fn flat(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::params::{Budget, MaxCodes};
 
     fn tuning(fused_scan: bool, host: bool) -> Tuning {
         let device = DeviceKey {
@@ -202,7 +236,48 @@ mod tests {
             fused_scan: host,
             host,
             workspace: 256 << 20,
+            limit: Limit::Unlimited,
+            k: 20,
             tuning,
+        }
+    }
+
+    /// Lists have 512 rows, 32 of them are probed.
+    #[test]
+    fn limits_bound_the_estimate() {
+        let tuning = tuning(true, true);
+        let max = |rows, rule| Limit::MaxCodes(MaxCodes::new(rows).with_rule(rule));
+        use MaxCodesRule::{ExactCodes, ListBoundary};
+        for (limit, expected) in [
+            (Limit::Unlimited, 16_384),
+            (max(100, ListBoundary), 512),
+            (max(1100, ListBoundary), 1024),
+            (max(1100, ExactCodes), 1100),
+            (max(usize::MAX, ExactCodes), 16_384),
+            (
+                Limit::MaxCodes(MaxCodes::new(5).with_rule(ExactCodes).ensuring_topk_full()),
+                20,
+            ),
+            (Limit::Budget(Budget::uniform(600)), 600),
+            (
+                Limit::Budget(Budget::uniform(600).with_max_codes_per_list(2)),
+                64,
+            ),
+            (
+                Limit::Budget(Budget::uniform(60).with_min_codes_per_list(3)),
+                96,
+            ),
+            (
+                Limit::Budget(Budget::uniform(60).with_min_codes_per_list(3).strict()),
+                60,
+            ),
+        ] {
+            let p = IvfProblem {
+                limit,
+                ..problem(3, true, &tuning)
+            };
+            let (_, plan) = ivf(&p, SearchMode::Auto, AutoRule::Measured);
+            assert_eq!(plan.rows_estimate, 3 * expected, "{limit:?}");
         }
     }
 

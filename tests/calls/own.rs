@@ -121,8 +121,7 @@ fn ivf_settings<B: IvfBackend>(w: &mut World<B>) -> Outcome {
         4 => {
             let on = w.source.rarely(2);
             w.say(format!("{at}.set_safe_pruning({on})"));
-            w.ivfs[at].set_safe_pruning(on);
-            Ok(())
+            w.ivfs[at].set_safe_pruning(on)
         }
         5 => {
             let rule = w.source.rule();

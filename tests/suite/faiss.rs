@@ -219,6 +219,54 @@ pub fn g9_h6_scalar_quantizers<B: IvfBackend>(device: &B::Device) {
     assert_eq!(content(&index), [(vec![0], vec![1.0, 2.0])]);
 }
 
+/// Metrics beyond L2 and inner product: read, searched as an index of the same vectors, written again byte
+/// for byte; NaN where the metric accepts it.
+pub fn other_metrics<B: IvfBackend>(device: &B::Device) {
+    for (name, metric) in [
+        ("flat_l1", Metric::L1),
+        ("flat_linf", Metric::Linf),
+        ("flat_lp3", Metric::Lp(3.0)),
+        ("flat_canberra", Metric::Canberra),
+        ("flat_bray_curtis", Metric::BrayCurtis),
+        ("flat_jensen_shannon", Metric::JensenShannon),
+        ("flat_jaccard", Metric::Jaccard),
+        ("flat_nan_euclidean", Metric::NanEuclidean),
+        ("flat_gower", Metric::Gower),
+    ] {
+        let index = flat::<B>(name, device);
+        assert_eq!(index.metric(), metric, "{name}");
+        assert_eq!(written_flat(&index), bytes(name), "{name}");
+        let (n, d) = (index.ntotal(), index.d());
+        let rows = Rows::new(floats(index.reconstruct_n(0, n).unwrap()), d);
+        let hits = index.search(rows.on(device), 1).unwrap().to_vecs();
+        let mut own = IndexFlat::<B>::new(d, metric, device).unwrap();
+        own.add(rows.on(device)).unwrap();
+        assert_eq!(own.search(rows.on(device), 1).unwrap().to_vecs(), hits);
+    }
+    for (name, metric) in [("ivf_l1", Metric::L1), ("ivf_linf", Metric::Linf)] {
+        let index = ivf::<B>(name, device);
+        assert_eq!(
+            (index.metric(), index.nprobe(), index.ntotal()),
+            (metric, 2, 4)
+        );
+        assert_eq!(written(&index, DirectMap::None), bytes(name), "{name}");
+        let row = Rows::new(floats(index.reconstruct(9).unwrap()), 2);
+        let hits = index.search(row.on(device), 1).unwrap().to_vecs();
+        assert_eq!(hits, (vec![0.0], vec![9]));
+    }
+    let mut broken = bytes("flat_lp3");
+    let at = broken
+        .windows(4)
+        .position(|four| four == 3.0_f32.to_le_bytes())
+        .unwrap();
+    broken[at..at + 4].copy_from_slice(&(-1.0_f32).to_le_bytes());
+    let error = refused(IndexFlat::<B>::read_faiss_from(&broken[..], device));
+    assert!(matches!(error, Error::Malformed { .. }), "{error}");
+    let cosine = IndexFlat::<B>::new(2, Metric::Cosine, device).unwrap();
+    let error = refused(cosine.write_faiss_to(Vec::new()));
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+}
+
 /// ntotal may count rows with NaN, which no list holds; in a flat file they stand, and are refused.
 pub fn rows_with_nan<B: IvfBackend>(device: &B::Device) {
     let index = ivf::<B>("ivf_nan", device);
@@ -245,6 +293,7 @@ pub fn other_types_are_refused_by_name<B: IvfBackend>(device: &B::Device) {
         ("hnsw", &["IHNf", "IndexHNSWFlat"]),
         ("ivf_hnsw_quantizer", &["IHNf", "coarse quantizer"]),
         ("sq_8bit", &["IwSq", "8bit", "fp16"]),
+        ("ivf_canberra", &["canberra", "linf"]),
         ("g7", &["IxF2", "IndexFlat::read_faiss"]),
     ] {
         named(
@@ -254,7 +303,6 @@ pub fn other_types_are_refused_by_name<B: IvfBackend>(device: &B::Device) {
     }
     for (name, words) in [
         ("ivfpq", &["IwPQ", "IxF2"][..]),
-        ("flat_l1", &["L1", "L2 and inner product"]),
         ("idmap_ivf", &["IxMp", "IwFl", "IndexIVFFlat"]),
         ("g1", &["IwFl", "IndexIvfFlat::read_faiss"]),
     ] {

@@ -3,7 +3,10 @@
 
 use super::oracle::Oracle;
 use super::support::*;
-use burn_ivf::{Error, IndexFlat, IndexIvfFlat, IvfBackend, Metric, SearchParams};
+use burn_ivf::{
+    Error, IndexFlat, IndexIvfFlat, IvfBackend, Metric, NanPolicy, Profile, SearchMode,
+    SearchParams,
+};
 
 /// k = 4096, with fewer and with more rows than that.
 pub fn k_4096<B: IvfBackend>(device: &B::Device) {
@@ -138,6 +141,99 @@ pub fn broken_rows_are_refused<B: IvfBackend>(device: &B::Device) {
     index.add(queries.range(0..1).on(device)).unwrap();
     let found = search_ivf(&index, &queries.range(0..1), 1, &SearchParams::default());
     assert_eq!(found.i, [60]);
+}
+
+/// [`NanPolicy::Skip`]: what is sound is added, under the ids of its rows.
+pub fn broken_rows_are_skipped<B: IvfBackend>(device: &B::Device) {
+    let base = normal(60, 5, 6);
+    let mut index = preset::<B>(device, Metric::L2, &base.range(0..4), &base);
+    let mut plain = flat::<B>(device, Metric::L2, &base);
+    index.set_nan_policy(NanPolicy::Skip);
+    plain.set_nan_policy(NanPolicy::Skip);
+    let fresh = normal(10, 5, 8);
+    let mut broken = fresh.clone();
+    broken.row_mut(0)[4] = f32::NAN;
+    broken.row_mut(7)[0] = f32::INFINITY;
+    broken.row_mut(9)[2] = f32::NEG_INFINITY;
+    index.add(broken.on(device)).unwrap();
+    plain.add(broken.on(device)).unwrap();
+    let own: Vec<i64> = (900..910).collect();
+    index.add_with_ids(broken.on(device), &own).unwrap();
+    plain.add_with_ids(broken.on(device), &own).unwrap();
+    index
+        .add_preassigned(broken.on(device), None, &[0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
+        .unwrap();
+    plain.add(broken.on(device)).unwrap();
+    assert_eq!((index.ntotal(), plain.ntotal()), (60 + 3 * 7, 60 + 3 * 7));
+    // The largest id held is 908: given ids are noted with their vectors.
+    for (first, list) in [(60, None), (900, None), (909, Some(1))] {
+        for row in 0..10 {
+            let id = first + row as i64;
+            let whole = ![0, 7, 9].contains(&row);
+            assert_eq!(index.reconstruct(id).is_ok(), whole, "{id}");
+            assert_eq!(plain.reconstruct(id).is_ok(), whole, "{id}");
+            if whole {
+                assert_eq!(floats(index.reconstruct(id).unwrap()), fresh.row(row));
+                assert_eq!(floats(plain.reconstruct(id).unwrap()), fresh.row(row));
+            }
+        }
+        if let Some(list) = list {
+            assert!(index.list_ids(list).unwrap().ends_with(&[910, 914]));
+        }
+    }
+    // The id of a last row that was left out is not given again; a call of nothing sound adds nothing.
+    let nothing = Rows::new(vec![f32::NAN; 10], 5);
+    index.add(nothing.on(device)).unwrap();
+    plain.add(nothing.on(device)).unwrap();
+    index.add(fresh.range(0..1).on(device)).unwrap();
+    plain.add(fresh.range(0..1).on(device)).unwrap();
+    assert!(index.reconstruct(921).is_ok() && plain.reconstruct(921).is_ok());
+    // Ids are checked all the same, and the policy is saved.
+    assert!(index.add_with_ids(broken.on(device), &own[..9]).is_err());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("index");
+    index.save(&path).unwrap();
+    let index = IndexIvfFlat::<B>::load(&path, device).unwrap();
+    plain.save(&path).unwrap();
+    let plain = IndexFlat::<B>::load(&path, device).unwrap();
+    assert_eq!(
+        (index.nan_policy(), plain.nan_policy()),
+        (NanPolicy::Skip, NanPolicy::Skip)
+    );
+}
+
+/// Parameters of inverted files mean nothing to a flat index: each is an error, none is passed over.
+pub fn parameters_of_others_are_refused<B: IvfBackend>(device: &B::Device) {
+    let (base, queries) = (normal(60, 5, 6), normal(2, 5, 7));
+    let plain = flat::<B>(device, Metric::L2, &base);
+    for params in [
+        SearchParams::default().with_nprobe(3),
+        SearchParams::default().with_max_codes(3),
+        SearchParams::default().with_mode(SearchMode::Csr),
+        SearchParams::default().with_safe_pruning(true),
+        SearchParams::of(Profile::ApproxFast),
+    ] {
+        let error = refused(plain.search_with(queries.on(device), 3, &params));
+        assert!(
+            matches!(error, Error::NotApplicable { .. }),
+            "{params}: {error}"
+        );
+    }
+    for params in [SearchParams::exact(), SearchParams::of(Profile::Speed)] {
+        plain.search_with(queries.on(device), 3, &params).unwrap();
+    }
+    // Nothing bounds the rows of a list by L1.
+    let mut index = preset::<B>(device, Metric::L1, &base.range(0..4), &base);
+    let error = refused(index.set_safe_pruning(true));
+    assert!(matches!(error, Error::NotApplicable { .. }), "{error}");
+    index.set_safe_pruning(false).unwrap();
+    for nprobe in [1, 4] {
+        let params = SearchParams::exact()
+            .with_nprobe(nprobe)
+            .with_safe_pruning(true);
+        let error = refused(index.search_with(queries.on(device), 3, &params));
+        assert!(matches!(error, Error::NotApplicable { .. }), "{error}");
+    }
 }
 
 /// A query row with NaN or infinity gets padding; the other rows are unaffected, whatever mode.

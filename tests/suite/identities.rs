@@ -123,6 +123,26 @@ pub fn pruning_beyond_the_range<B: IvfBackend>(device: &B::Device) {
         let on = search_ivf(&index, &query, 1, &params.with_safe_pruning(true));
         on.assert_same(&off, "pruned beyond the range");
     }
+    // Products beyond the range are alike: of these rows, one a list, the smaller id is the best.
+    let centroids = Rows::new(vec![2.2e19, 1.5e19], 1);
+    let mut index =
+        IndexIvfFlat::<B>::from_centroids(centroids.on(device), Metric::InnerProduct).unwrap();
+    let rows = Rows::new(vec![2.4e19, 2.5e19], 1);
+    index
+        .add_preassigned(rows.on(device), Some(&[5, 3]), &[0, 1])
+        .unwrap();
+    let query = Rows::new(vec![1.5e19], 1);
+    for pruning in [false, true] {
+        let params = SearchParams::exact()
+            .with_nprobe(2)
+            .with_safe_pruning(pruning);
+        let found = search_ivf(&index, &query, 1, &params);
+        assert_eq!(
+            (found.i, found.d),
+            (vec![3], vec![f32::INFINITY]),
+            "{pruning}"
+        );
+    }
 }
 
 /// What an index should hold, in order of insertion.
@@ -356,10 +376,14 @@ pub fn many_selectors<B: IvfBackend>(device: &B::Device) {
         .map(|i| IdSelector::range(i..i + 9))
         .collect();
     let of: Vec<u32> = (0..nq).map(|q| (q * shared.len() / nq) as u32).collect();
-    let params = params.with_query_selectors(shared, of);
-    let chunks = search_ivf(&index, &queries, 6, &params).stats.query_chunks;
+    let chunks = |params: &SearchParams| search_ivf(&index, &queries, 6, params).stats.query_chunks;
+    let without = chunks(&SearchParams {
+        selection: None,
+        ..params.clone()
+    });
+    let chunks = chunks(&params.with_query_selectors(shared, of));
     assert!(
-        chunks <= 4,
-        "{chunks} pieces for twice the selectors that fit"
+        chunks <= without + 3,
+        "{chunks} pieces for twice the selectors that fit, {without} without selectors"
     );
 }

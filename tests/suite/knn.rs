@@ -86,6 +86,22 @@ pub fn edges<B: IvfBackend>(device: &B::Device) {
         broken.row_mut(2)[1] = f32::NAN;
         let error = refused(knn(on(&queries), on(&broken), 2, metric, &limits));
         assert!(matches!(error, Error::NonFinite { row: 2, .. }), "{error}");
+        // In blocks of two vectors too, all of them counted.
+        let blocks = KnnLimits {
+            vectors: 32,
+            queries: 16,
+        };
+        broken.row_mut(4)[0] = f32::INFINITY;
+        let error = refused(knn(on(&queries), on(&broken), 2, metric, &blocks));
+        let named = matches!(
+            error,
+            Error::NonFinite {
+                row: 2,
+                count: 2,
+                ..
+            }
+        );
+        assert!(named, "{error}");
         let mut nearest = KnnAccumulator::<B>::new(on(&queries), 2, metric).unwrap();
         refused(nearest.push(on(&broken)));
         refused(nearest.push_with_ids(on(&base), &[1, 2]));

@@ -227,7 +227,9 @@ pub fn c15_orderings<B: IvfBackend>(device: &B::Device) {
         "storage order stays"
     );
     assert!(index.memory_info().derived > 0);
-    let inserted = SearchParams::default().with_budget(Budget::uniform(2));
+    let budget = SearchParams::default().with_budget(Budget::uniform(2));
+    assert_eq!(ids(&index, 9.0, 5, &budget), [10, 5], "near rows first");
+    let inserted = budget.with_list_ordering(ListOrdering::Insertion);
     assert_eq!(ids(&index, 9.0, 5, &inserted), [30, 10]);
     // By inner product the largest projections on the centroid come first.
     let centroid = Rows::new(vec![1.0, 0.0], 2);

@@ -106,11 +106,13 @@ macro_rules! mount {
                 g6_spherical, g7_resume, g8_weights, g9_quality, knobs_have_effect,
             );
             cases!(training_edges:
-                b4_few_points, b4_warns_through_log, b5_broken_training_rows, training_twice,
+                b4_few_points, b4_warns_through_log, b5_broken_training_rows,
+                broken_training_rows_are_skipped, training_twice, retraining_keeps_what_is_held,
                 nlist_is_chosen, few_distinct_points, empty_clusters_are_split,
             );
             cases!(hostile:
                 k_4096, no_queries, too_many_results, zero_k, wrong_dimension, broken_rows_are_refused,
+                broken_rows_are_skipped, parameters_of_others_are_refused,
                 broken_queries_get_padding, identical_rows, tiny_workspace, wrong_id_count,
             );
             cases!(ids:
@@ -144,11 +146,13 @@ macro_rules! mount {
             cases!(mutation_model: f8_random_steps_ivf, f8_random_steps_flat);
             cases!(parts: f6_merge, f6_merge_refused, f7_copy_subset);
             cases!(queue:
-                searches_read_nothing_back, counts_are_opt_in, results_can_be_awaited,
+                searches_read_nothing_back, counts_are_opt_in, every_search_counts_when_asked,
+                results_can_be_awaited,
             );
             cases!(faiss:
                 g1_full_lists, g2_sparse_lists, g3_g4_h5_direct_maps, g5_inner_product,
-                g6_h8_untrained, g7_flat, g8_h6_id_map, g9_h6_scalar_quantizers, rows_with_nan,
+                g6_h8_untrained, g7_flat, g8_h6_id_map, g9_h6_scalar_quantizers, other_metrics,
+                rows_with_nan,
                 other_types_are_refused_by_name, figures_are_checked, truncations_are_refused,
                 round_trips_are_exact, duplicate_ids_travel, failed_writes_change_nothing,
             );
@@ -172,7 +176,7 @@ macro_rules! mount {
                 c17_safe_pruning, illegal_limits, more_queries_than_65535,
             );
             cases!(ranges:
-                d1_equals_brute_force, a11_given_ids, bounds, c8_limits_are_asked_for,
+                d1_equals_brute_force, other_metrics, a11_given_ids, bounds, c8_limits_are_asked_for,
                 c9_empty_lists_stop, d4_selector, d5_many_hits, d6_max_results, edges,
             );
             cases!(selectors:
@@ -186,7 +190,7 @@ macro_rules! mount {
                 kinds_and_streams, j9_recall_after_saving,
             );
             cases!(metrics:
-                a17_table, j2_matrix_sorted_is_search, ties_and_pieces, broken_components,
+                a17_table, j2_matrix_sorted_is_search, ties_and_pieces, huge_components, broken_components,
                 cosine_everywhere, l1_linf_on_ivf,
             );
             cases!(knn:

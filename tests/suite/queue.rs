@@ -3,7 +3,7 @@
 //! On CPU backends there is no queue; there the counters must say so.
 
 use super::support::*;
-use burn_ivf::{Counters, IvfBackend, Metric, SearchMode, SearchParams};
+use burn_ivf::{Counters, IdSelector, IvfBackend, Metric, RangeParams, SearchMode, SearchParams};
 
 /// In steady state neither kind of index reads anything back, whatever nq, k and nprobe are.
 pub fn searches_read_nothing_back<B: IvfBackend>(device: &B::Device) {
@@ -71,6 +71,39 @@ pub fn counts_are_opt_in<B: IvfBackend>(device: &B::Device) {
             Some(12),
             "all compared exactly"
         );
+    }
+}
+
+/// Flat and range searches count too when asked to, also under a selector.
+pub fn every_search_counts_when_asked<B: IvfBackend>(device: &B::Device) {
+    let (index, plain) = (
+        line::<B>(device),
+        flat::<B>(device, Metric::L2, &line_rows()),
+    );
+    let query = Rows::new(vec![0.0, 21.0], 1);
+    let some = IdSelector::range(0..5);
+    let counted = SearchParams::exact().with_counts();
+    for (params, expected) in [
+        (counted.clone(), 24),
+        (counted.clone().with_selector(some.clone()), 10),
+    ] {
+        let found = plain.search_with(query.on(device), 2, &params).unwrap();
+        assert_eq!(found.stats.rows_scanned, Some(expected));
+        let params = RangeParams::default().with_search(params);
+        let found = plain
+            .range_search_with(query.on(device), 1.0, &params)
+            .unwrap();
+        assert_eq!(found.stats.rows_scanned, Some(expected));
+    }
+    for (params, expected) in [
+        (counted.clone().with_nprobe(2), 12),
+        (counted.with_nprobe(2).with_selector(some), 5),
+    ] {
+        let params = RangeParams::default().with_search(params);
+        let found = index
+            .range_search_with(query.on(device), 1.0, &params)
+            .unwrap();
+        assert_eq!(found.stats.rows_scanned, Some(expected));
     }
 }
 

@@ -106,6 +106,112 @@ pub fn d1_equals_brute_force<B: IvfBackend>(device: &B::Device) {
     }
 }
 
+/// Metrics that compare every pair: the rows that a search of all finds up to the radius, on both indexes,
+/// under selectors, in pieces.
+pub fn other_metrics<B: IvfBackend>(device: &B::Device) {
+    let (base, queries) = (uniform(150, 6, 180), uniform(7, 6, 181));
+    let ids: Vec<i64> = (0..150).map(|row| (row * 37) % 150 + 3).collect();
+    let some = IdSelector::range(20..110);
+    for metric in super::metrics::all() {
+        let mut flat = burn_ivf::IndexFlat::<B>::new(6, metric, device).unwrap();
+        flat.add_with_ids(base.on(device), &ids).unwrap();
+        let all = search_flat(&flat, &queries, 150);
+        // The distance of some hit: it and its equals are within it.
+        let radius = all.row(3).0[40];
+        let expected = |selector: &IdSelector| -> Vec<Vec<(f32, i64)>> {
+            let near = |d: f32| {
+                if metric.larger_is_better() {
+                    d >= radius
+                } else {
+                    d <= radius
+                }
+            };
+            let of = |q: usize| {
+                let (d, i) = all.row(q);
+                let hits = d.iter().copied().zip(i.iter().copied());
+                hits.filter(|&(d, id)| id != -1 && near(d) && selector.contains(id))
+                    .collect()
+            };
+            (0..7).map(of).collect()
+        };
+        let sorted = RangeParams::default().sorted();
+        for selector in [IdSelector::All, some.clone()] {
+            let search = SearchParams::default().with_selector(selector.clone());
+            let params = sorted.clone().with_search(search.clone());
+            let found = flat
+                .range_search_with(queries.on(device), radius, &params)
+                .unwrap();
+            assert_eq!(read(&found), expected(&selector), "{metric} {radius}");
+            let few = sorted
+                .clone()
+                .with_search(search.with_workspace_limit(64 << 10));
+            let found = flat
+                .range_search_with(queries.on(device), radius, &few)
+                .unwrap();
+            assert_eq!(
+                read(&found),
+                expected(&selector),
+                "{metric} {radius}: in pieces"
+            );
+        }
+        // As inserted; strictly within; at most so many.
+        let plain = read(&flat.range_search(queries.on(device), radius).unwrap());
+        for (plain, sorted) in plain.iter().zip(expected(&IdSelector::All)) {
+            let place = |id: i64| ids.iter().position(|&own| own == id).unwrap();
+            assert!(plain.is_sorted_by_key(|hit| place(hit.1)), "{metric}");
+            assert_eq!(plain.len(), sorted.len());
+        }
+        let strict = sorted.clone().with_bound(RangeBound::Exclusive);
+        let strict = read(
+            &flat
+                .range_search_with(queries.on(device), radius, &strict)
+                .unwrap(),
+        );
+        assert!(
+            strict.iter().flatten().all(|hit| hit.0 != radius),
+            "{metric}"
+        );
+        let (_, most) = flat
+            .range_search_max_results(queries.on(device), radius, 30, &sorted)
+            .unwrap();
+        assert!(
+            most.len() <= 30 && !most.is_empty(),
+            "{metric} {}",
+            most.len()
+        );
+        if !matches!(metric, Metric::L1 | Metric::Linf) {
+            continue;
+        }
+        let mut ivf = preset::<B>(device, metric, &base.range(0..5), &Rows::new(vec![], 6));
+        ivf.add_with_ids(base.on(device), &ids).unwrap();
+        let params = sorted
+            .clone()
+            .with_search(SearchParams::exact().with_nprobe(5));
+        let found = ivf
+            .range_search_with(queries.on(device), radius, &params)
+            .unwrap();
+        assert_eq!(
+            read(&found),
+            expected(&IdSelector::All),
+            "{metric} {radius}: lists"
+        );
+        let one = sorted
+            .clone()
+            .with_search(SearchParams::exact().with_nprobe(1));
+        let one = read(
+            &ivf.range_search_with(queries.on(device), radius, &one)
+                .unwrap(),
+        );
+        let probes = Answer::read(&ivf.coarse(queries.on(device), 1).unwrap());
+        for (q, hits) in one.iter().enumerate() {
+            let own = ivf.list_ids(probes.row(q).1[0] as usize).unwrap();
+            let mut all = expected(&IdSelector::All).swap_remove(q);
+            all.retain(|hit| own.contains(&hit.1));
+            assert_eq!(*hits, all, "{metric}: one list");
+        }
+    }
+}
+
 /// A11: ids given by the caller; every row within 5, and no other.
 pub fn a11_given_ids<B: IvfBackend>(device: &B::Device) {
     let base = uniform(50, 8, 82);

@@ -42,7 +42,7 @@ fn trained<B: IvfBackend>(device: &B::Device, metric: Metric) -> (IndexIvfFlat<B
         .build(device)
         .unwrap();
     index.set_max_codes(150);
-    index.set_safe_pruning(true);
+    index.set_safe_pruning(true).unwrap();
     let ordering = match metric {
         Metric::L2 => ListOrdering::ResidualNorm,
         _ => ListOrdering::Projection,

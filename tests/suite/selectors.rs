@@ -154,7 +154,7 @@ pub fn e5_bitmaps_per_query<B: IvfBackend>(device: &B::Device) {
     }
     assert!(matches!(
         refused(Selection::bitmap_u32(&words, nq, n + 32)),
-        Error::Count { .. }
+        Error::ShapeMismatch { .. }
     ));
 }
 

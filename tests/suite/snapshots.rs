@@ -149,6 +149,12 @@ pub fn b22_moves<B: IvfBackend>(device: &B::Device) {
         .assert_same(&expected, "flat copy");
     let copied = plain.to_backend::<B>(device).unwrap();
     search_flat(&copied, &queries, 10).assert_same(&expected, "flat copy");
+    // The consuming form: on the same device the index itself.
+    let moved = plain.into_device(device).unwrap();
+    search_flat(&moved, &queries, 10).assert_same(&expected, "flat moved");
+    let expected = search_ivf(&index, &queries, 10, &params);
+    let moved = index.into_device(device).unwrap();
+    search_ivf(&moved, &queries, 10, &params).assert_same(&expected, "moved");
 }
 
 /// Lays rows out as a tensor in its own way.

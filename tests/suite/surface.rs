@@ -242,7 +242,11 @@ impl<B: IvfBackend> World<B> {
                 &[SearchMode::Csr, SearchMode::Csr, SearchMode::Matrix],
             )),
             limit: Some(limit),
-            list_ordering: (self.exact && rng.random_bool(0.6)).then_some(near),
+            list_ordering: match rng.random_range(0..4) {
+                0 | 1 if self.exact => Some(near),
+                2 if self.exact => None,
+                _ => Some(ListOrdering::Insertion),
+            },
             workspace_limit: Some(pick(rng, &[64 << 10, 100_000, 256 << 20])),
             selection,
             counts: true,
@@ -274,7 +278,11 @@ impl<B: IvfBackend> World<B> {
             };
             let rows = lists.iter().zip(&caps).map(|(&l, &cap)| {
                 let held = &self.held[l];
-                let ordered = params.list_ordering.is_some() && cap < held.ids.len();
+                let near = match params.list_ordering {
+                    None => matches!(params.limit, Some(Limit::Budget(_))),
+                    Some(ordering) => ordering != ListOrdering::Insertion,
+                };
+                let ordered = near && cap < held.ids.len();
                 let place = |i: usize| if ordered { held.near[i] } else { i };
                 let mut slots: Vec<usize> = (0..cap).map(place).collect();
                 slots.retain(|&s| selector.contains(held.ids[s]));

@@ -317,4 +317,43 @@ pub fn knobs_have_effect<B: IvfBackend>(device: &B::Device) {
     };
     let (_, spread) = train::<B>(device, Metric::L2, 20, &x, &spread);
     assert!(last(&spread) < 1.05 * once.objective[0], "{spread:?}");
+    // Both kinds of spreading start far nearer than chance, whatever the seed; with weights, only where
+    // there is weight.
+    let first = |init, seed, weights: Option<Vec<f32>>| {
+        let params = KMeansParams {
+            init,
+            seed,
+            weights,
+            ..iterations(1)
+        };
+        train::<B>(device, Metric::L2, 20, &x, &params).1.objective[0]
+    };
+    let sum = |init| (0..5).map(|seed| first(init, seed, None)).sum::<f64>();
+    let [random, plus_plus, chains] = [
+        KMeansInit::Random,
+        KMeansInit::KMeansPlusPlus,
+        KMeansInit::AfkMc2,
+    ]
+    .map(sum);
+    assert!(plus_plus < 0.8 * random, "{plus_plus} {random}");
+    assert!(
+        chains < 0.8 * random && chains < 1.3 * plus_plus,
+        "{chains} {plus_plus}"
+    );
+    assert_eq!(
+        first(KMeansInit::AfkMc2, 3, None),
+        first(KMeansInit::AfkMc2, 3, None)
+    );
+    let weights: Vec<f32> = (0..400).map(|row| f32::from(u8::from(row < 20))).collect();
+    assert_eq!(
+        first(KMeansInit::AfkMc2, 4, Some(weights)),
+        0.0,
+        "the 20 points of weight"
+    );
+    let same = Rows::new(vec![2.5; 90], 1);
+    let params = KMeansParams {
+        init: KMeansInit::AfkMc2,
+        ..iterations(2)
+    };
+    train::<B>(device, Metric::L2, 7, &same, &params);
 }

@@ -4,7 +4,10 @@
 use super::oracle::Oracle;
 use super::support::*;
 use super::training::{iterations, train};
-use burn_ivf::{Error, IndexIvfFlat, IvfBackend, KMeansParams, Metric, SearchMode};
+use burn_ivf::{
+    Error, IdSelector, IndexIvfFlat, IvfBackend, KMeans, KMeansParams, Metric, NanPolicy,
+    SearchMode, SearchParams,
+};
 use std::sync::{Mutex, OnceLock};
 
 /// B4: fewer points than lists is an error with both counts; as many are copied.
@@ -86,7 +89,124 @@ pub fn b5_broken_training_rows<B: IvfBackend>(device: &B::Device) {
             "{error:?}"
         );
         assert!(!index.is_trained() && index.centroids().is_none());
+        // Of 1,500 rows 1,024 are drawn; every one is looked at, and named by its place in the call.
+        for row in [3, 700, 1499] {
+            let mut x = normal(1500, 2, 15);
+            x.row_mut(row)[1] = value;
+            let mut index = untrained::<B>(device, Metric::Cosine, 4, 2);
+            let error = refused(index.train(x.on(device)));
+            let named = matches!(error, Error::NonFinite { row: r, count: 1, .. } if r == row);
+            assert!(named, "{error:?}");
+            let params = KMeansParams::default();
+            let error = refused(KMeans::train(x.on::<B>(device), 4, Metric::L2, &params));
+            let named = matches!(error, Error::NonFinite { row: r, count: 1, .. } if r == row);
+            assert!(named, "{error:?}");
+        }
     }
+}
+
+/// [`NanPolicy::Skip`] trains on what is sound, with the weights that belong to it.
+pub fn broken_training_rows_are_skipped<B: IvfBackend>(device: &B::Device) {
+    let sound = normal(90, 3, 19);
+    let mut x = Rows::new(Vec::new(), 3);
+    let mut weights = Vec::new();
+    for row in 0..90 {
+        if row % 7 == 3 {
+            x.data.extend([1.0, f32::NAN, f32::INFINITY]);
+            weights.push(1e6);
+        }
+        x.data.extend(sound.row(row));
+        weights.push(1.0 + row as f32);
+    }
+    let own: Vec<f32> = (0..90).map(|row| 1.0 + row as f32).collect();
+    let index = |weights: &[f32], policy| {
+        let kmeans = KMeansParams {
+            weights: Some(weights.to_vec()),
+            ..KMeansParams::default()
+        };
+        let builder = IndexIvfFlat::<B>::builder(3).nlist(5).kmeans(kmeans);
+        builder.nan_policy(policy).build(device).unwrap()
+    };
+    let mut expected = index(&own, NanPolicy::Error);
+    expected.train(sound.on(device)).unwrap();
+    let mut found = index(&weights, NanPolicy::Skip);
+    let report = found.train(x.on(device)).unwrap();
+    assert_eq!(report.train_rows, 90);
+    let centroids = |index: &IndexIvfFlat<B>| floats(index.centroids().unwrap());
+    assert_eq!(centroids(&found), centroids(&expected));
+    // Nothing sound is too few points.
+    let mut none = index(&[1.0; 2], NanPolicy::Skip);
+    let error = refused(none.train(Rows::new(vec![f32::NAN; 6], 3).on(device)));
+    assert!(
+        matches!(
+            error,
+            Error::TooFewPoints {
+                points: 0,
+                nlist: 5
+            }
+        ),
+        "{error}"
+    );
+}
+
+/// Training anew puts every vector into the list of its nearest new centroid; ids, bits, settings and the
+/// next automatic id stay.
+pub fn retraining_keeps_what_is_held<B: IvfBackend>(device: &B::Device) {
+    let (base, other) = (
+        clustered(300, 4, 12, 0.05, 20),
+        clustered(200, 4, 12, 0.05, 21),
+    );
+    for metric in METRICS {
+        let mut index = preset::<B>(device, metric, &base.range(0..6), &base);
+        index.remove_ids(&IdSelector::range(290..300)).unwrap();
+        index.set_nprobe(6).unwrap();
+        let before = search_ivf(&index, &other, 9, &SearchParams::exact());
+        let error = refused(index.retrain(Some(normal(3, 4, 1).on(device))));
+        assert!(
+            matches!(
+                error,
+                Error::TooFewPoints {
+                    points: 3,
+                    nlist: 6
+                }
+            ),
+            "{error}"
+        );
+        search_ivf(&index, &other, 9, &SearchParams::exact()).assert_same(&before, "unchanged");
+        for x in [None, Some(other.on(device))] {
+            let old = floats(index.centroids().unwrap());
+            let report = index.retrain(x).unwrap();
+            assert_eq!((report.nlist, index.nprobe(), index.ntotal()), (6, 6, 290));
+            let centroids = floats(index.centroids().unwrap());
+            assert_ne!(centroids, old, "{metric}");
+            search_ivf(&index, &other, 9, &SearchParams::exact())
+                .assert_same(&before, "every list is probed");
+            // As an index of these centroids would have them.
+            let centroids = Rows::new(centroids, 4);
+            let mut fresh =
+                IndexIvfFlat::<B>::from_centroids(centroids.on(device), metric).unwrap();
+            let ids: Vec<i64> = (0..290).collect();
+            let rows = Rows::new(floats(index.reconstruct_batch(&ids).unwrap()), 4);
+            fresh.add_with_ids(rows.on(device), &ids).unwrap();
+            for list in 0..6 {
+                let mut own = index.list_ids(list).unwrap();
+                own.sort_unstable();
+                assert_eq!(own, fresh.list_ids(list).unwrap(), "{metric} list {list}");
+            }
+        }
+        index.add(other.range(0..1).on(device)).unwrap();
+        assert!(index.reconstruct(300).is_ok(), "the next automatic id");
+    }
+    let mut untrained = untrained::<B>(device, Metric::L2, 3, 4);
+    assert!(matches!(
+        refused(untrained.retrain(None)),
+        Error::NotTrained
+    ));
+    untrained.retrain(Some(base.on(device))).unwrap();
+    assert!(matches!(
+        refused(untrained.retrain(None)),
+        Error::TooFewPoints { points: 0, .. }
+    ));
 }
 
 /// Training an index that holds rows is refused; an empty one may be trained again.

@@ -3,7 +3,7 @@
 use super::{
     Measure, Output,
     measures::{Pair, Run, dispatch},
-    written,
+    reference, written,
 };
 use crate::{KernelError, check_len, distance::LANES, simd::Isa};
 use pulp::{Simd, WithSimd};
@@ -164,7 +164,14 @@ impl<P: Pair> Tile<'_, P> {
                     }
                     for (i, &value) in values[..together].iter().enumerate() {
                         let fine = fine_rows[r] && fine_queries[first + i];
-                        let value = if fine { value } else { f32::NAN };
+                        let value = if !fine {
+                            f32::NAN
+                        } else if value.is_nan() && self.problem.measure.is_ratio() {
+                            let query = &queries[i * d..(i + 1) * d];
+                            reference(self.problem.measure, query, row) as f32
+                        } else {
+                            value
+                        };
                         self.out[(first + i) * width + b * block + r] =
                             written(value, self.problem.measure, self.problem.output);
                     }

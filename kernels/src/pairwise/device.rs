@@ -10,6 +10,8 @@ use cubecl::{prelude::*, server::Handle};
 
 /// Components of a slab.
 const SLAB: usize = 16;
+/// 2^-64.
+const SMALLER: f32 = 5.421_010_9e-20;
 /// From one vector of a slab to the next in shared memory: odd, so that units meet different banks.
 const STRIDE: usize = SLAB + 1;
 
@@ -68,6 +70,8 @@ struct How {
     similar: bool,
     /// Whether NaN stands for a missing component.
     holes: bool,
+    /// Whether a quotient of two sums.
+    ratio: bool,
     /// Queries, and rows, of a tile.
     side: usize,
 }
@@ -107,6 +111,7 @@ pub fn pairwise_on<R: Runtime>(
         keys: output == Output::Keys,
         similar: measure.larger_is_better(),
         holes: measure.accepts_nan(),
+        ratio: measure.is_ratio(),
         side,
     };
     let address = gpu.address("vectors of pairs", len.max(nq * d).max(n * d))?;
@@ -228,7 +233,10 @@ fn compare(
         let present = b - f32::cast_from(past);
         let empty = select(present < 0.5f32, 1u32, 0u32);
         void |= comptime!(u32::from(how.holes)) & empty;
-        let value = finish(a, present, b, f32::cast_from(shape.d), how);
+        let mut value = finish(a, present, b, f32::cast_from(shape.d), how);
+        if comptime!(how.ratio) && (is_beyond(a) || is_beyond(b)) {
+            value = ratio_of_smaller(queries, rows, query * d, row * d, d, how);
+        }
         let none = broken[i] + broken[j + side] + void > 0u32;
         out[query * n + row] = written(value, none, shape.nan, shape.infinity, how);
     }
@@ -295,7 +303,13 @@ fn one(sum: f32, q_word: u32, x_word: u32, p: f32, #[comptime] how: How) -> f32 
             let term = f32::powf(max(near, f32::MIN_POSITIVE), p);
             sum + select(near == 0.0f32, 0.0f32, term)
         }
-        Kind::Canberra => sum + near / max(f32::abs(q) + f32::abs(x), f32::MIN_POSITIVE),
+        Kind::Canberra => {
+            // Halves where the sum would leave the range: the quotient is the same.
+            let most = max(f32::abs(q), f32::abs(x));
+            let scale = select(most > 8e37f32, 0.5f32, 1.0f32);
+            let (q, x) = (q * scale, x * scale);
+            sum + f32::abs(x - q) / max(f32::abs(q) + f32::abs(x), f32::MIN_POSITIVE)
+        }
         Kind::JensenShannon => sum + divergence(q, x),
         Kind::Jaccard => sum + min(q, x),
         Kind::NanEuclidean => {
@@ -326,6 +340,43 @@ fn two(sum: f32, q_word: u32, x_word: u32, #[comptime] how: How) -> f32 {
     }
 }
 
+/// Whether a sum is infinite or NaN.
+#[cube]
+fn is_beyond(sum: f32) -> bool {
+    (u32::reinterpret(sum) & 0x7FFF_FFFFu32) >= 0x7F80_0000u32
+}
+
+/// A quotient whose sums have left the range, from components over 2^64: what becomes too small is nothing
+/// beside what was too large.
+#[cube]
+fn ratio_of_smaller(
+    queries: &Array<f32>,
+    rows: &Array<f32>,
+    query: usize,
+    row: usize,
+    d: usize,
+    #[comptime] how: How,
+) -> f32 {
+    let zero = 0.0f32.runtime();
+    let (mut a, mut b) = (zero, zero);
+    let mut first = 0usize.runtime();
+    while first < d {
+        let (mut some_a, mut some_b) = (zero, zero);
+        let mut t = first;
+        while t < min(first + SLAB, d) {
+            let q = u32::reinterpret(queries[query + t] * SMALLER);
+            let x = u32::reinterpret(rows[row + t] * SMALLER);
+            some_a = one(some_a, q, x, zero, how);
+            some_b = two(some_b, q, x, how);
+            t += 1;
+        }
+        a += some_a;
+        b += some_b;
+        first += SLAB;
+    }
+    finish(a, b, b, zero, how)
+}
+
 /// 1 where a number meets a category, or is above 1.
 #[cube]
 fn mixed(q_word: u32, x_word: u32) -> u32 {
@@ -337,7 +388,7 @@ fn mixed(q_word: u32, x_word: u32) -> u32 {
     select(hole || category || number, 0u32, 1u32)
 }
 
-/// `q ln(q / m) + x ln(x / m)` with `m` their mean, as `m ((1 + r) ln(1 + r) + (1 - r) ln(1 - r))`
+/// Half of `q ln(q / m) + x ln(x / m)` with `m` their mean, as half of `m ((1 + r) ln(1 + r) + (1 - r) ln(1 - r))`
 /// with `r` half their difference over `m`; a series where the two logarithms nearly cancel.
 #[cube]
 fn divergence(q: f32, x: f32) -> f32 {
@@ -350,7 +401,7 @@ fn divergence(q: f32, x: f32) -> f32 {
                 + s * (1.0f32 / 15.0f32 + s * (1.0f32 / 28.0f32 + s / 45.0f32))));
     let (up, low) = (1.0f32 + r, max(1.0f32 - r, 0.0f32));
     let far = up * f32::ln(up) + low * f32::ln(max(low, f32::MIN_POSITIVE));
-    m * select(r < 0.25f32, near, far)
+    0.5f32 * m * select(r < 0.25f32, near, far)
 }
 
 /// The value of a pair from its sums; `present` is the second sum as a count.
@@ -359,7 +410,6 @@ fn finish(a: f32, present: f32, b: f32, d: f32, #[comptime] how: How) -> f32 {
     match comptime!(how.kind) {
         Kind::BrayCurtis => select(a == 0.0f32 && b == 0.0f32, 0.0f32, a / b),
         Kind::Jaccard => select(a == 0.0f32 && b == 0.0f32, 1.0f32, a / b),
-        Kind::JensenShannon => 0.5f32 * a,
         Kind::NanEuclidean => d / present * a,
         Kind::Gower => a / present,
         _ => a,

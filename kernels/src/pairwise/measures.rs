@@ -73,10 +73,17 @@ fn distance<S: Simd>(simd: S, q: S::f32s, x: S::f32s) -> S::f32s {
     simd.abs_f32s(simd.sub_f32s(x, q))
 }
 
-/// `a / b`, or `zero` for 0 / 0.
+/// `a / b`, or `zero` for 0 / 0; NaN where a sum has left the range, for which the caller takes the
+/// reference.
 #[inline(always)]
 fn over(a: f32, b: f32, zero: f32) -> f32 {
-    if a == 0.0 && b == 0.0 { zero } else { a / b }
+    if a == 0.0 && b == 0.0 {
+        zero
+    } else if a.is_finite() && b.is_finite() {
+        a / b
+    } else {
+        f32::NAN
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -187,6 +194,14 @@ struct Canberra;
 impl Pair for Canberra {
     #[inline(always)]
     fn step<S: Simd>(self, simd: S, sums: &mut [S::f32s; 2], q: S::f32s, x: S::f32s) {
+        // Halves where the sum would leave the range: the quotient is the same.
+        let (size, most) = (
+            simd.max_f32s(simd.abs_f32s(q), simd.abs_f32s(x)),
+            simd.splat_f32s(0.25 * f32::MAX),
+        );
+        let (half, one) = (simd.splat_f32s(0.5), simd.splat_f32s(1.0));
+        let scale = simd.select_f32s(simd.greater_than_f32s(size, most), half, one);
+        let (q, x) = (simd.mul_f32s(q, scale), simd.mul_f32s(x, scale));
         let (near, sizes) = (
             distance(simd, q, x),
             simd.add_f32s(simd.abs_f32s(q), simd.abs_f32s(x)),
@@ -239,13 +254,13 @@ impl Pair for JensenShannon {
         each(simd, &mut sums[0], q, x, |q, x| {
             let (q, x) = (f64::from(q), f64::from(x));
             let m = 0.5 * (q + x);
-            (entropy(q, m) + entropy(x, m)) as f32
+            (0.5 * (entropy(q, m) + entropy(x, m))) as f32
         });
     }
 
     #[inline(always)]
     fn value(self, sums: [f32; 2], _: usize, _: usize) -> f32 {
-        0.5 * sums[0]
+        sums[0]
     }
 }
 

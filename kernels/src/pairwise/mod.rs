@@ -61,6 +61,11 @@ impl Measure {
         matches!(self, Self::NanEuclidean | Self::Gower)
     }
 
+    /// Whether it is a quotient of two sums, which may leave the range where the quotient does not.
+    pub(crate) const fn is_ratio(self) -> bool {
+        matches!(self, Self::BrayCurtis | Self::Jaccard)
+    }
+
     /// Whether a component may be part of a vector.
     #[inline]
     pub fn accepts(self, component: f32) -> bool {

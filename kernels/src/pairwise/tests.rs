@@ -124,6 +124,37 @@ fn zeros_and_broken_vectors() {
     }
 }
 
+/// Sums that leave the range where the value does not; pairs beside them keep theirs.
+#[test]
+fn huge_components_have_their_value() {
+    for d in [1, 2, 16, 37] {
+        let sized = |rows: Vec<f32>| -> Vec<f32> {
+            let scales = [3.4e38, 1e38, 1.0, 1e-30];
+            let scaled = rows.chunks(d).zip(scales.iter().cycle());
+            scaled
+                .flat_map(|(row, scale)| row.iter().map(move |v| v * scale))
+                .collect()
+        };
+        let (q, mut x) = (sized(rows(6, d, 5)), sized(rows(23, d, 6)));
+        x[..d].fill(f32::MAX);
+        x[4 * d..5 * d].fill(-f32::MAX);
+        for measure in [Measure::Canberra, Measure::BrayCurtis, Measure::Jaccard] {
+            for isa in Isa::available() {
+                let found = distances(&q, &x, d, measure, isa);
+                for (at, &value) in found.iter().enumerate() {
+                    let (i, j) = (at / 23, at % 23);
+                    let expected = reference(measure, &q[i * d..][..d], &x[j * d..][..d]);
+                    let what = format!("{measure:?} d {d} {}: {at}", isa.name());
+                    assert!(
+                        close(value, f64::from(expected as f32)),
+                        "{what}: {value} for {expected}"
+                    );
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn keys_are_better_when_smaller() {
     let keys = |measure| {

@@ -86,6 +86,38 @@ fn pairs_are_those_of_the_reference() {
     }
 }
 
+/// Sums that leave the range where the value does not; pairs beside them keep theirs.
+#[test]
+fn huge_components_have_their_value() {
+    let client = client();
+    let gpu = &guises(&client)[0];
+    let mut rng = Rng(13);
+    for d in [1, 2, 16, 37] {
+        let (nq, n) = (6, 23);
+        let mut sized = |n: usize| -> Vec<f32> {
+            let scales = [3.4e38, 1e38, 1.0, 1e-30];
+            let of = |at: usize| scales[at / d % 4];
+            (0..n * d).map(|at| rng.float().abs() * of(at)).collect()
+        };
+        let (q, mut x) = (sized(nq), sized(n));
+        x[..d].fill(f32::MAX);
+        let (on_q, on_x) = (upload(&client, &q), upload(&client, &x));
+        for measure in [Measure::Canberra, Measure::BrayCurtis, Measure::Jaccard] {
+            poison(&client, &[nq * n]);
+            let output = Output::Distances;
+            let found = pairwise_on(gpu, (&on_q, &on_x), (nq, n, d), measure, output).unwrap();
+            for (at, value) in download::<f32>(&client, &found, nq * n).iter().enumerate() {
+                let (i, j) = (at / n, at % n);
+                let expected = reference(measure, &q[i * d..][..d], &x[j * d..][..d]);
+                let off = (f64::from(*value) - expected).abs();
+                // What is near the smallest number may be taken for 0.
+                let what = format!("{measure:?} d {d} pair {at}: {value} for {expected}");
+                assert!(off <= 2e-5 * expected.abs() + 1e-6, "{what}");
+            }
+        }
+    }
+}
+
 #[test]
 fn rows_become_as_long_as_one() {
     let client = client();

@@ -82,18 +82,25 @@ fn value<B: IvfBackend>(q: Tensor<B, 2>, x: Tensor<B, 2>, measure: Measure) -> T
         }
         Measure::Lp(p) => tree_sum(power(near, p)),
         Measure::Canberra => {
+            // Halves where the sum would leave the range: the quotient is the same.
+            let large = q.clone().abs().max_pair(x.clone().abs());
+            let large = large.greater_elem(0.25 * f32::MAX);
+            let halved = |v: Tensor<B, 2>| v.clone().mask_where(large.clone(), v * 0.5);
+            let (q, x) = (halved(q), halved(x));
+            let near = (x.clone() - q.clone()).abs();
             let sizes = (q.abs() + x.abs()).clamp_min(f32::MIN_POSITIVE);
             tree_sum(near / sizes)
         }
-        Measure::BrayCurtis => over(tree_sum(near), tree_sum((x + q).abs()), 0.0),
+        Measure::BrayCurtis => ratio(q, x, 0.0, |q, x| {
+            ((x.clone() - q.clone()).abs(), (x + q).abs())
+        }),
         Measure::JensenShannon => {
-            let m = (q.clone() + x.clone()) * 0.5;
-            tree_sum(entropy(q, m.clone()) + entropy(x, m)) * 0.5
+            let m = q.clone() * 0.5 + x.clone() * 0.5;
+            tree_sum((entropy(q, m.clone()) + entropy(x, m)) * 0.5)
         }
-        Measure::Jaccard => {
-            let low = q.clone().min_pair(x.clone());
-            over(tree_sum(low), tree_sum(q.max_pair(x)), 1.0)
-        }
+        Measure::Jaccard => ratio(q, x, 1.0, |q, x| {
+            (q.clone().min_pair(x.clone()), q.max_pair(x))
+        }),
         Measure::NanEuclidean => {
             let absent = nan(&near);
             let present = tree_sum(absent.clone().bool_not().float());
@@ -149,6 +156,28 @@ fn entropy<B: IvfBackend>(v: Tensor<B, 2>, m: Tensor<B, 2>) -> Tensor<B, 2> {
     let below = v.clone().lower_elem(0.0);
     let term = v.clone() * (v / m).log();
     term.mask_fill(zero, 0.0).mask_fill(below, f32::NAN)
+}
+
+/// 2⁻⁶⁴.
+const SMALLER: f32 = 5.421_010_9e-20;
+
+/// The quotient of two sums of terms, `zero` for 0 / 0. Where a sum leaves the range, that of components
+/// over 2⁶⁴: what becomes too small is nothing beside what was too large.
+fn ratio<B: IvfBackend>(
+    q: Tensor<B, 2>,
+    x: Tensor<B, 2>,
+    zero: f32,
+    terms: impl Fn(Tensor<B, 2>, Tensor<B, 2>) -> (Tensor<B, 2>, Tensor<B, 2>),
+) -> Tensor<B, 1> {
+    let sums = |q, x| {
+        let (a, b) = terms(q, x);
+        (tree_sum(a), tree_sum(b))
+    };
+    let (a, b) = sums(q.clone(), x.clone());
+    // Infinity less itself is NaN too.
+    let lost = nan(&(a.clone() - a.clone() + b.clone() - b.clone()));
+    let (smaller_a, smaller_b) = sums(q * SMALLER, x * SMALLER);
+    over(a, b, zero).mask_where(lost, over(smaller_a, smaller_b, zero))
 }
 
 /// `a / b`, or `zero` for 0 / 0.

@@ -74,6 +74,11 @@ fn positive(text: &str) -> Result<usize, String> {
     value.ok_or_else(|| "give a whole number from 1 on".to_owned())
 }
 
+fn up_to_ten_million(text: &str) -> Result<usize, String> {
+    let value = positive(text).ok().filter(|&value| value <= 10_000_000);
+    value.ok_or_else(|| "give a whole number from 1 to 10,000,000".to_owned())
+}
+
 fn share(text: &str) -> Result<f64, String> {
     let value = text.parse().ok();
     let value = value.filter(|value| *value > 0.0 && *value <= 1.0);
@@ -117,7 +122,7 @@ pub struct Build {
     /// An id per vector (.npy or .ivecs, one column) [default: row numbers]
     #[arg(long)]
     pub ids: Option<PathBuf>,
-    /// How a CPU keeps vectors: auto, planes, copy or f32
+    /// How vectors are kept: f16 and bf16 take half the bytes; auto, planes, copy and f32 hold every bit
     #[arg(long, default_value = "auto")]
     pub storage: Storage,
 }
@@ -126,7 +131,8 @@ pub struct Build {
 pub struct Source {
     /// The index: this library's file or faiss's
     pub index: PathBuf,
-    /// Search in the file without loading it (own format, CPU; slower, but larger than memory)
+    /// Search in the file without loading it: larger than memory, but slower (own format, CPU; f32
+    /// vectors; l2, ip or cosine)
     #[arg(long)]
     pub mmap: bool,
 }
@@ -281,7 +287,7 @@ pub struct Bench {
     /// The queries; taken again from the first where there are too few
     pub queries: PathBuf,
     /// Queries at once
-    #[arg(long, value_delimiter = ',', default_value = "1,8,32,128,512,2048", value_parser = positive)]
+    #[arg(long, value_delimiter = ',', default_value = "1,8,32,128,512,2048", value_parser = up_to_ten_million)]
     pub nq: Vec<usize>,
     /// Results per query
     #[arg(long, short, default_value_t = 10, value_parser = positive)]
@@ -290,7 +296,7 @@ pub struct Bench {
     #[arg(long, default_value = "", hide_default_value = true)]
     pub params: SearchParams,
     /// Searches per number of queries, of which the median counts
-    #[arg(long, default_value_t = 7, value_parser = positive)]
+    #[arg(long, default_value_t = 7, value_parser = up_to_ten_million)]
     pub repeat: usize,
     /// Draw queries per second against queries at once
     #[arg(long, value_name = "FILE.svg")]

@@ -6,13 +6,20 @@ use crate::{
     index::{self, AnyIndex},
     measure::Workload,
     output::{Done, Failure, count},
+    outputs,
     plot::{self, Record},
 };
 use burn_ivf::IvfBackend;
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Runs the command.
 pub fn run<B: IvfBackend>(args: &Bench, context: &mut Context, device: &B::Device) -> Done {
+    let inputs = [&*args.source.index, &*args.queries];
+    let inputs = inputs
+        .into_iter()
+        .chain(args.beside.iter().map(PathBuf::as_path));
+    outputs::check(inputs, [args.plot.as_ref()])?;
     let spinner = context.progress.spinner("loading");
     let mut index = AnyIndex::<B>::open(&args.source, device)?;
     index.prepare(&args.params)?;

@@ -5,6 +5,7 @@ use crate::{
     args::{Build, Nlist},
     index::{block_rows, tensor, vectors},
     output::{Done, Failure, bytes, count, fail},
+    outputs,
 };
 use burn_ivf::{
     Error, IndexFlat, IndexIvfFlat, IvfBackend, KMeansParams, KMeansReport, io::VectorFile,
@@ -13,13 +14,20 @@ use burn_ivf::{
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use std::{path::Path, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 /// Training vectors per list unless told otherwise; k-means takes no more by default.
 const TRAIN_PER_LIST: usize = 256;
 
 /// Runs the command.
 pub fn run<B: IvfBackend>(args: &Build, context: &mut Context, device: &B::Device) -> Done {
+    outputs::own_index(&args.out)?;
+    let inputs = [Some(&args.base), args.ids.as_ref()];
+    let inputs = inputs.into_iter().flatten().map(PathBuf::as_path);
+    outputs::check(inputs, [Some(&args.out)])?;
     let mut base = vectors(&args.base)?;
     if base.is_empty() {
         return fail(format!("{} holds no vectors", args.base.display()));
@@ -162,15 +170,18 @@ fn fill(
         let rows = block_rows(d).min(n - start);
         let block = base.read_block(start, rows);
         let block = block.map_err(Failure::at(&args.base))?;
+        let of_ids = args.ids.as_deref().unwrap_or(&args.base);
         let own = match ids {
-            Some(file) => {
-                let path = args.ids.as_deref().unwrap_or(&args.base);
-                Some(file.read_ids(start, rows).map_err(Failure::at(path))?)
-            }
+            Some(file) => Some(file.read_ids(start, rows).map_err(Failure::at(of_ids))?),
             None => None,
         };
-        let added = add(block, own.as_deref()).map_err(|error| moved(error, start));
-        added.map_err(Failure::at(&args.base))?;
+        add(block, own.as_deref()).map_err(|error| {
+            let path = match error {
+                Error::PaddingId { .. } | Error::IdOutOfRange { .. } => of_ids,
+                _ => &args.base,
+            };
+            Failure::at(path)(moved(error, start))
+        })?;
         start += rows;
         bar.set_position(start as u64);
     }

@@ -5,16 +5,17 @@ use crate::{
     args::{Convert, Target},
     index::{AnyIndex, Format, block_rows, vectors as open},
     output::{Done, Failure, Out, count, fail, usage},
+    outputs,
     progress::Progress,
 };
 use burn_ivf::{
     IvfBackend,
-    io::{Element, VectorFile, VectorFormat},
+    io::{Element, VectorFile, VectorFormat, replace_file},
 };
 use npyz::{AutoSerialize, WriteOptions, WriterBuilder};
 use serde_json::json;
 use std::{
-    fs::{self, File},
+    fs::File,
     io::{BufWriter, Write},
     path::Path,
 };
@@ -28,6 +29,7 @@ pub fn index<B: IvfBackend>(args: &Convert, context: &mut Context, device: &B::D
             args.to.display()
         ));
     }
+    outputs::check([&*args.from], [Some(&args.to)])?;
     let spinner = context.progress.spinner("converting");
     let (index, format) = AnyIndex::<B>::load(&args.from, device)?;
     let (to, at) = (&args.to, Failure::at(&args.to));
@@ -69,6 +71,7 @@ pub fn vectors(args: &Convert, progress: &Progress, out: &mut Out) -> Done {
     if args.format.is_some_and(|target| target != Target::Vectors) {
         return usage("vectors become an index by `burn-ivf build`");
     }
+    outputs::check([&*args.from], [Some(&args.to)])?;
     let mut input = open(&args.from)?;
     let (n, d) = (input.len(), input.d());
     let conversion = Conversion {
@@ -82,6 +85,9 @@ pub fn vectors(args: &Convert, progress: &Progress, out: &mut Out) -> Done {
         (VectorFormat::Npy, Element::I32) => conversion.npy(input, ids, int),
         (VectorFormat::Npy, Element::I64) => conversion.npy(input, ids, |id, _| Ok(id)),
         (VectorFormat::Npy, _) => conversion.npy(input, rows, |x, _| Ok(x)),
+        (VectorFormat::Fvecs, Element::I32 | Element::I64) => {
+            conversion.prefixed(input, ids, |id, row| Ok(float(id, row)?.to_le_bytes()))
+        }
         (VectorFormat::Fvecs, _) => conversion.prefixed(input, rows, |x, _| Ok(x.to_le_bytes())),
         (VectorFormat::Bvecs, _) => conversion.prefixed(input, rows, |x, row| Ok([byte(x, row)?])),
         (VectorFormat::Ivecs, _) => {
@@ -102,6 +108,18 @@ fn byte(x: f32, row: usize) -> Done<u8> {
     }
     fail(format!(
         "row {row} holds {x}, which is no whole number from 0 to 255; write .fvecs or .npy"
+    ))
+}
+
+/// A whole number that an f32 holds as it is.
+fn float(id: i64, row: usize) -> Done<f32> {
+    let x = id as f32;
+    // Back in 128 bits: 2^63 is an f32, but no i64.
+    if x as i128 == i128::from(id) {
+        return Ok(x);
+    }
+    fail(format!(
+        "row {row} holds {id}, which an f32 cannot; write .npy or .ivecs"
     ))
 }
 
@@ -137,14 +155,16 @@ impl Conversion<'_> {
                 .default_dtype()
                 .shape(&shape)
                 .writer(file)
-                .begin_nd()?;
+                .begin_nd()
+                .map_err(|error| self.unwritten(&error))?;
             self.blocks(input, read, |at, block| {
                 for (i, &x) in block.iter().enumerate() {
-                    writer.push(&each(x, at + i / d)?)?;
+                    let x = each(x, at + i / d)?;
+                    writer.push(&x).map_err(|error| self.unwritten(&error))?;
                 }
                 Ok(())
             })?;
-            Ok(writer.finish()?)
+            writer.finish().map_err(|error| self.unwritten(&error))
         })
     }
 
@@ -160,9 +180,10 @@ impl Conversion<'_> {
         self.whole(|file| {
             self.blocks(input, read, |at, block| {
                 for (i, row) in block.chunks_exact(d).enumerate() {
-                    file.write_all(&prefix)?;
+                    let failed = |error| self.unwritten(&error);
+                    file.write_all(&prefix).map_err(failed)?;
                     for &x in row {
-                        file.write_all(&each(x, at + i)?)?;
+                        file.write_all(&each(x, at + i)?).map_err(failed)?;
                     }
                 }
                 Ok(())
@@ -189,27 +210,17 @@ impl Conversion<'_> {
         Ok(())
     }
 
+    fn unwritten(&self, error: &std::io::Error) -> Failure {
+        Failure::Failed(format!("{}: {error}", self.to.display()))
+    }
+
     /// Writes a file that appears when it is whole.
-    fn whole(&self, write: impl FnOnce(&mut BufWriter<&File>) -> Done) -> Done {
-        let folder = self.to.parent().filter(|path| *path != Path::new(""));
-        let at = |error: &dyn std::fmt::Display| {
-            Failure::Failed(format!("{}: {error}", self.to.display()))
-        };
-        let folder = folder.unwrap_or(Path::new("."));
-        let file = tempfile::NamedTempFile::new_in(folder).map_err(|error| at(&error))?;
-        let mut writer = BufWriter::new(file.as_file());
-        write(&mut writer)?;
-        writer.flush().map_err(|error| at(&error))?;
-        drop(writer);
-        // A temporary file is its owner's alone; a result is as readable as the input.
-        let permissions = fs::metadata(self.from)?.permissions();
-        let written = file.persist(self.to).map_err(|error| at(&error.error))?;
-        let mut own = written.metadata()?.permissions();
-        if !permissions.readonly() {
-            own = permissions;
-        }
-        written.set_permissions(own)?;
-        Ok(())
+    fn whole(&self, write: impl FnOnce(&mut BufWriter<&mut File>) -> Done) -> Done {
+        replace_file(self.to, |file| {
+            let mut writer = BufWriter::new(file);
+            write(&mut writer)?;
+            writer.flush().map_err(|error| self.unwritten(&error))
+        })
     }
 }
 

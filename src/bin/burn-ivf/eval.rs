@@ -6,13 +6,22 @@ use crate::{
     index::{self, AnyIndex},
     measure::Workload,
     output::{Done, Failure, count, usage},
+    outputs,
     plot::{self, Tradeoff},
 };
 use burn_ivf::{IvfBackend, Parameter, ParameterSpace, SearchParams, recall_at_k};
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Runs the command.
 pub fn run<B: IvfBackend>(args: &Eval, context: &mut Context, device: &B::Device) -> Done {
+    let inputs = [
+        Some(&args.source.index),
+        Some(&args.queries),
+        args.truth.as_ref(),
+    ];
+    let inputs = inputs.into_iter().flatten().map(PathBuf::as_path);
+    outputs::check(inputs, [args.plot.as_ref()])?;
     let spinner = context.progress.spinner("loading");
     let mut index = AnyIndex::<B>::open(&args.source, device)?;
     let mut file = index::queries(&args.queries, index.d())?;

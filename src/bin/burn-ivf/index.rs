@@ -179,10 +179,20 @@ impl<B: IvfBackend> AnyIndex<B> {
 }
 
 fn first_bytes(path: &Path) -> Done<Vec<u8>> {
+    let failed = |error| Failure::Failed(format!("{}: {error}", path.display()));
+    let mut file = File::open(path).map_err(failed)?;
+    // What is read here is gone from a pipe.
+    if !file.metadata().map_err(failed)?.is_file() {
+        return fail(format!(
+            "{} is no regular file; an index is read from one",
+            path.display()
+        ));
+    }
     let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(4).read_to_end(&mut bytes))
-        .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    file.by_ref()
+        .take(4)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     Ok(bytes)
 }
 
@@ -196,6 +206,12 @@ pub fn queries(path: &Path, d: usize) -> Done<VectorFile> {
     let file = vectors(path)?;
     if file.is_empty() {
         return fail(format!("{} holds no queries", path.display()));
+    }
+    if file.d() == 1 && file.len() == d {
+        return fail(format!(
+            "{} holds {d} vectors of one component, the index has d = {d}; a single query is an array of shape [1, {d}]",
+            path.display()
+        ));
     }
     if file.d() != d {
         return fail(format!(

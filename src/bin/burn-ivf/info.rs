@@ -5,13 +5,14 @@ use crate::{
     args::Info,
     index::{AnyIndex, Format},
     output::{Done, bytes, count, fail},
-    plot,
+    outputs, plot,
 };
 use burn_ivf::{IvfBackend, MemoryInfo, Storage};
 use serde_json::{Value, json};
 
 /// Runs the command.
 pub fn run<B: IvfBackend>(args: &Info, context: &mut Context, device: &B::Device) -> Done {
+    outputs::check([&*args.index], [args.plot.as_ref()])?;
     let spinner = context.progress.spinner("loading");
     let (index, format) = AnyIndex::<B>::load(&args.index, device)?;
     spinner.finish_and_clear();

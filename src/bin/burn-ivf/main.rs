@@ -14,6 +14,7 @@ mod index;
 mod info;
 mod measure;
 mod output;
+mod outputs;
 mod plot;
 mod progress;
 mod search;

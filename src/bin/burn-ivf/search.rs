@@ -5,16 +5,26 @@ use crate::{
     args::Search,
     index::{AnyIndex, queries, tensor},
     output::{Done, Failure, count},
+    outputs,
 };
 use burn_ivf::{
     IvfBackend,
-    io::{write_ids, write_vectors},
+    io::{VectorFormat, write_ids, write_vectors},
 };
 use serde_json::json;
 use std::time::Instant;
 
 /// Runs the command.
 pub fn run<B: IvfBackend>(args: &Search, context: &mut Context, device: &B::Device) -> Done {
+    let (ids, distances) = (args.ids.as_ref(), args.distances.as_ref());
+    outputs::ends(ids, "--ids", &[VectorFormat::Npy, VectorFormat::Ivecs])?;
+    outputs::ends(
+        distances,
+        "--distances",
+        &[VectorFormat::Npy, VectorFormat::Fvecs],
+    )?;
+    let inputs = [&*args.source.index, &*args.queries];
+    outputs::check(inputs, [ids, distances])?;
     let mut index = AnyIndex::<B>::open(&args.source, device)?;
     index.prepare(&args.params)?;
     let d = index.d();

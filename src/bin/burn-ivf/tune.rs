@@ -5,6 +5,7 @@ use crate::{
     args::Tune,
     index::{self, AnyIndex, Format},
     output::{Done, Failure, count, fail},
+    outputs,
     plot::{self, Tradeoff},
 };
 use burn_ivf::{
@@ -12,9 +13,14 @@ use burn_ivf::{
     Tuner, pareto,
 };
 use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// Runs the command.
 pub fn run<B: IvfBackend>(args: &Tune, context: &mut Context, device: &B::Device) -> Done {
+    let inputs = [Some(&args.queries), args.truth.as_ref()];
+    let inputs = inputs.into_iter().flatten().map(PathBuf::as_path);
+    let index = args.save.then_some(&args.index);
+    outputs::check(inputs, [index, args.plot.as_ref()])?;
     let spinner = context.progress.spinner("tuning");
     let (index, format) = AnyIndex::<B>::load(&args.index, device)?;
     if args.save && format == Format::Faiss {
@@ -43,14 +49,14 @@ pub fn run<B: IvfBackend>(args: &Tune, context: &mut Context, device: &B::Device
     let queries = index::tensor::<B>(rows, index.d(), device);
     let (report, points) = measure(args, &index, queries, &options)?;
     spinner.finish_and_clear();
+    if args.save {
+        index.set_nprobe(report.value)?;
+        index.save(&args.index).map_err(Failure::at(&args.index))?;
+    }
     say(args, context, &report, &points)?;
     if let Some(path) = &args.plot {
         let tradeoffs: Vec<Tradeoff> = points.iter().map(tradeoff).collect();
         plot::tradeoff(path, args.k, &tradeoffs)?;
-    }
-    if args.save {
-        index.set_nprobe(report.value)?;
-        index.save(&args.index).map_err(Failure::at(&args.index))?;
     }
     Ok(())
 }

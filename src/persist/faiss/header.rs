@@ -50,13 +50,16 @@ impl Header {
             return Err(source.malformed(format!("is_trained = {trained}, neither 0 nor 1")));
         }
         let number: i32 = source.number("the header")?;
-        let metric = names::metric(number).map_err(|name| match name {
-            Some(name) => source.unsupported(
-                &format!("an index with metric {name} (faiss's number {number})"),
-                "L2 and inner product are supported",
-            ),
-            None => source.malformed(format!("metric {number} does not exist")),
-        })?;
+        let (mut metric, argued) = names::metric(number)
+            .ok_or_else(|| source.malformed(format!("metric {number} does not exist")))?;
+        if argued {
+            let argument: f32 = source.number("the argument of the metric")?;
+            if let Metric::Lp(p) = &mut metric {
+                *p = argument;
+            }
+            let illegal = |_| source.malformed(format!("metric Lp with p = {argument}"));
+            metric = metric.check().map_err(illegal)?;
+        }
         Ok(Self {
             d,
             ntotal,
@@ -70,7 +73,9 @@ impl Header {
         sink.number(self.ntotal as i64)?;
         sink.numbers(&[DUMMY; 2])?;
         sink.number(u8::from(self.trained))?;
-        sink.number(metric_number(self.metric)?.0)
+        let (number, argument, _) = metric_number(self.metric)?;
+        sink.number(number)?;
+        argument.map_or(Ok(()), |argument| sink.number(argument))
     }
 
     /// The header of a flat index whose letters are `letters`; the vectors' count is read too.

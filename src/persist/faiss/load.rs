@@ -38,11 +38,29 @@ pub(super) struct Content<'a> {
     pub ids: Ids,
     /// The centroids, f32 `[nlist, d]`, to which vectors are to be added.
     pub residual_of: Option<&'a [f32]>,
+    /// Whether a component may be NaN.
+    pub nan: bool,
 }
 
 impl<'a> Content<'a> {
     pub fn centroid(&self, l: usize) -> Option<&'a [f32]> {
         self.residual_of.map(|all| &all[l * self.d..][..self.d])
+    }
+
+    /// Whether a vector may have this component.
+    pub fn accepts(&self, component: f32) -> bool {
+        component.is_finite() || (self.nan && component.is_nan())
+    }
+
+    /// The error for vectors, from row `first` of the file on, with others.
+    pub fn non_finite(&self, rows: &[f32], first: usize) -> Error {
+        let rows = rows.chunks_exact(self.d).enumerate();
+        let mut bad = rows.filter(|(_, row)| !row.iter().all(|&v| self.accepts(v)));
+        Error::NonFinite {
+            what: "vectors of the file read so far",
+            row: first + bad.next().map_or(0, |(row, _)| row),
+            count: 1 + bad.count(),
+        }
     }
 
     /// Bytes of `n` vectors.
@@ -170,8 +188,8 @@ fn whole<E: IvfBackend, R: Read>(
             }
             Ok(())
         },
-        nan: false,
-        refuse: &|values, first| non_finite(values, d, first),
+        nan: content.nan,
+        refuse: &|values, first| content.non_finite(values, first),
     })?;
     if !filled {
         return Ok(None);
@@ -213,15 +231,4 @@ pub(super) fn read_count<R: Read>(source: &mut Source<R>, n: usize) -> Result<()
         return Err(source.malformed(format!("{count} ids for {n} vectors")));
     }
     Ok(())
-}
-
-/// The error for vectors, from row `first` of the file on, with others than finite numbers.
-pub(super) fn non_finite(rows: &[f32], d: usize, first: usize) -> Error {
-    let rows = rows.chunks_exact(d).enumerate();
-    let mut bad = rows.filter(|(_, row)| !row.iter().all(|v| v.is_finite()));
-    Error::NonFinite {
-        what: "vectors of the file",
-        row: first + bad.next().map_or(0, |(row, _)| row),
-        count: 1 + bad.count(),
-    }
 }

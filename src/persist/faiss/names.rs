@@ -83,41 +83,44 @@ impl fmt::Display for FourCc {
     }
 }
 
-/// Metrics beyond inner product and L2, by faiss's number.
-const OTHER_METRICS: [(i32, &str); 9] = [
-    (2, "L1"),
-    (3, "Linf"),
-    (4, "Lp"),
-    (20, "Canberra"),
-    (21, "BrayCurtis"),
-    (22, "JensenShannon"),
-    (23, "Jaccard"),
-    (24, "NaNEuclidean"),
-    (25, "Gower"),
+/// Metrics by faiss's number.
+const METRICS: [(i32, Metric); 11] = [
+    (0, Metric::InnerProduct),
+    (1, Metric::L2),
+    (2, Metric::L1),
+    (3, Metric::Linf),
+    (4, Metric::Lp(0.0)),
+    (20, Metric::Canberra),
+    (21, Metric::BrayCurtis),
+    (22, Metric::JensenShannon),
+    (23, Metric::Jaccard),
+    (24, Metric::NanEuclidean),
+    (25, Metric::Gower),
 ];
 
-/// The metric faiss's files call `number`, or the name of one without a counterpart here.
-pub(super) fn metric(number: i32) -> Result<Metric, Option<&'static str>> {
-    match number {
-        0 => Ok(Metric::InnerProduct),
-        1 => Ok(Metric::L2),
-        _ => Err(OTHER_METRICS
-            .iter()
-            .find(|(other, _)| *other == number)
-            .map(|(_, name)| *name)),
-    }
+/// The metric that faiss's files call `number`, and whether an argument follows; `None` for a number that
+/// faiss does not have.
+pub(super) fn metric(number: i32) -> Option<(Metric, bool)> {
+    let known = METRICS.iter().find(|(own, _)| *own == number);
+    known.map(|&(number, metric)| (metric, number > 1))
 }
 
-/// The number of a metric, and the letters of a flat index with it.
-pub(super) fn metric_number(metric: Metric) -> Result<(i32, FourCc)> {
-    match metric {
-        Metric::InnerProduct => Ok((0, FLAT_IP)),
-        Metric::L2 => Ok((1, FLAT_L2)),
-        #[allow(unreachable_patterns)] // other metrics have no such files
-        other => Err(Error::Unsupported {
-            what: format!("an index with metric {other}"),
+/// The number of a metric, its argument if a file holds one, and the letters of a flat index with it.
+pub(super) fn metric_number(metric: Metric) -> Result<(i32, Option<f32>, FourCc)> {
+    let same = |other: &Metric| {
+        *other == metric || matches!((other, metric), (Metric::Lp(_), Metric::Lp(_)))
+    };
+    let Some(&(number, _)) = METRICS.iter().find(|(_, other)| same(other)) else {
+        return Err(Error::Unsupported {
+            what: format!("an index with metric {metric}"),
             action: "written for faiss",
-            remedy: "l2 and ip are",
-        }),
-    }
+            remedy: "faiss has no such metric; scale the vectors to length 1 and use ip",
+        });
+    };
+    Ok(match metric {
+        Metric::InnerProduct => (number, None, FLAT_IP),
+        Metric::L2 => (number, None, FLAT_L2),
+        Metric::Lp(p) => (number, Some(p), FLAT),
+        _ => (number, Some(0.0), FLAT),
+    })
 }

@@ -3,7 +3,7 @@
 //! Lists are put together until they make a piece; of a larger list the ids are read first, where the
 //! source can look ahead, and then its vectors piece by piece. A stream has to hold such a list whole.
 
-use super::load::{Content, Ids, add, check_ids, non_finite, read_count};
+use super::load::{Content, Ids, add, check_ids, read_count};
 use crate::{
     backend::{IvfBackend, Run},
     error::Result,
@@ -159,9 +159,10 @@ impl<'a, E: IvfBackend> Load<'a, E> {
             return Ok(());
         }
         check_ids::<E>(&self.ids, self.done, &self.device)?;
-        let finite = |values: &[f32]| values.iter().fold(true, |all, x| all & x.is_finite());
-        if !self.rows.par_chunks(FINITE_STEP).all(finite) {
-            return Err(non_finite(&self.rows, self.content.d, self.done));
+        let content = self.content;
+        let sound = |values: &[f32]| values.iter().fold(true, |all, &x| all & content.accepts(x));
+        if !self.rows.par_chunks(FINITE_STEP).all(sound) {
+            return Err(content.non_finite(&self.rows, self.done));
         }
         self.lists
             .extend(&self.rows, &self.ids, &self.runs, &self.device)?;

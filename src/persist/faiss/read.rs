@@ -87,6 +87,7 @@ fn flat_rows<E: IvfBackend, R: Read>(
         sizes: &[(0, ntotal)],
         ids,
         residual_of: None,
+        nan: metric.accepts_nan(),
     };
     let lists = read_lists(source, &content, device)?;
     Ok(FlatParts { d, metric, lists })
@@ -142,6 +143,7 @@ pub(crate) fn read_ivf<E: IvfBackend, R: Read>(
         sizes: &sizes,
         ids: Ids::After,
         residual_of: residual.then_some(&centroids[..]),
+        nan: false,
     };
     let lists = read_lists(source, &content, device)?;
     Ok(parts(Some((centroids, lists))))
@@ -150,6 +152,12 @@ pub(crate) fn read_ivf<E: IvfBackend, R: Read>(
 /// The fields of every inverted file: header, nlist, nprobe, and the centroids of a trained one.
 fn ivf_header<R: Read>(source: &mut Source<R>) -> Result<(Header, usize, usize, Option<Vec<f32>>)> {
     let header = Header::read(source)?;
+    if !header.metric.is_for_ivf() {
+        return Err(source.unsupported(
+            &format!("an inverted file with metric {}", header.metric),
+            "l2, ip, l1 and linf are supported",
+        ));
+    }
     let (nlist, nprobe): (u64, u64) = (source.number("nlist")?, source.number("nprobe")?);
     if nlist == 0 || nlist >= u64::from(u32::MAX) {
         return Err(source.malformed(format!("nlist = {nlist}, not within 1 to 2^32 - 2")));

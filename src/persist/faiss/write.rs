@@ -49,7 +49,7 @@ pub(crate) fn write_flat<E: IvfBackend, W: Write>(
         write_fourcc(sink, ID_MAP_2)?;
         header.write(sink)?;
     }
-    write_fourcc(sink, metric_number(metric)?.1)?;
+    write_fourcc(sink, metric_number(metric)?.2)?;
     header.write(sink)?;
     sink.number((ids.len() * d) as u64)?;
     write_rows(sink, d, lists, host, false)?;
@@ -88,7 +88,7 @@ pub(crate) fn write_ivf<E: IvfBackend, W: Write>(
     header.write(sink)?;
     sink.numbers(&[nlist as u64, nprobe as u64])?;
 
-    write_fourcc(sink, metric_number(metric)?.1)?;
+    write_fourcc(sink, metric_number(metric)?.2)?;
     flat_header(d, metric, centroids.len() / d)?.write(sink)?;
     sink.counted(centroids)?;
 

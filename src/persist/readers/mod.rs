@@ -22,7 +22,7 @@ mod npy;
 mod vecs;
 mod write;
 
-pub use write::{write_ids, write_vectors};
+pub use write::{replace_file, write_ids, write_vectors};
 
 use super::source::{Number, Source};
 use crate::error::{Error, Result};

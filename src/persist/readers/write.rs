@@ -59,6 +59,20 @@ pub fn write_ids(path: impl AsRef<Path>, ids: &[i64], width: usize) -> Result<()
     }
 }
 
+/// Writes a file by `write` and puts it at `path` when all of it is on the disk: at every instant the old
+/// file or the new one is there, whole. A symbolic link is followed; a file that is replaced keeps its
+/// permissions. On an error nothing is left of the new file; a process that is killed may leave
+/// `.<name>.<random>.tmp` beside it.
+///
+/// # Errors
+/// What `write` returns; [`Error::Io`], also for a `path` that is no regular file.
+pub fn replace_file<E: From<Error>>(
+    path: impl AsRef<Path>,
+    write: impl FnOnce(&mut File) -> Result<(), E>,
+) -> Result<(), E> {
+    save(path.as_ref(), write)
+}
+
 /// Rows of `d` in `values` values.
 fn whole_rows(values: usize, d: usize) -> Result<usize> {
     if d == 0 || i32::try_from(d).is_err() {

@@ -8,10 +8,11 @@ pub use records::{Record, read, series};
 use crate::{
     args::Plot,
     output::{Done, Failure, Out, count, fail},
+    outputs,
 };
 use plotters::prelude::*;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use style::{SIZE, colour, decorate, fitting, label, mark, points, save};
 
 /// One setting: what it finds and how quickly.
@@ -29,6 +30,7 @@ fn drawing(error: impl std::fmt::Display) -> Failure {
 
 /// The command `plot`.
 pub fn from_records(args: &Plot, out: &mut Out) -> Done {
+    outputs::check(args.records.iter().map(PathBuf::as_path), [Some(&args.out)])?;
     let mut all = Vec::new();
     for path in &args.records {
         all.extend(read(path)?);

@@ -1,8 +1,9 @@
 //! How pictures look: size, fonts, the colour-blind safe palette, axes.
 
-use crate::output::{Done, Failure, count};
+use crate::output::{Done, count};
+use burn_ivf::io::replace_file;
 use plotters::{chart::ChartBuilder, coord::Shift, prelude::*, style::TextStyle};
-use std::{ops::Range, path::Path};
+use std::{io::Write, ops::Range, path::Path};
 
 /// Width and height in pixels.
 pub const SIZE: (u32, u32) = (760, 460);
@@ -136,6 +137,5 @@ pub fn fitting(values: impl Iterator<Item = f64>) -> Range<f64> {
 
 /// Writes the picture.
 pub fn save(path: &Path, svg: &str) -> Done {
-    std::fs::write(path, svg)
-        .map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))
+    replace_file(path, |file| Ok(file.write_all(svg.as_bytes())?))
 }

@@ -10,8 +10,6 @@ use cubecl::{prelude::*, server::Handle};
 
 /// Components of a slab.
 const SLAB: usize = 16;
-/// 2^-64.
-const SMALLER: f32 = 5.421_010_9e-20;
 /// From one vector of a slab to the next in shared memory: odd, so that units meet different banks.
 const STRIDE: usize = SLAB + 1;
 
@@ -234,8 +232,10 @@ fn compare(
         let empty = select(present < 0.5f32, 1u32, 0u32);
         void |= comptime!(u32::from(how.holes)) & empty;
         let mut value = finish(a, present, b, f32::cast_from(shape.d), how);
-        if comptime!(how.ratio) && (is_beyond(a) || is_beyond(b)) {
-            value = ratio_of_smaller(queries, rows, query * d, row * d, d, how);
+        if comptime!(how.ratio) {
+            if is_beyond(a) || is_beyond(b) {
+                value = ratio_of_smaller(queries, rows, query * d, row * d, d, how);
+            }
         }
         let none = broken[i] + broken[j + side] + void > 0u32;
         out[query * n + row] = written(value, none, shape.nan, shape.infinity, how);
@@ -304,10 +304,10 @@ fn one(sum: f32, q_word: u32, x_word: u32, p: f32, #[comptime] how: How) -> f32 
             sum + select(near == 0.0f32, 0.0f32, term)
         }
         Kind::Canberra => {
-            // Halves where the sum would leave the range: the quotient is the same.
-            let most = max(f32::abs(q), f32::abs(x));
-            let scale = select(most > 8e37f32, 0.5f32, 1.0f32);
-            let (q, x) = (q * scale, x * scale);
+            // Smaller ones where the sum would leave the range, or its reciprocal: the quotient is the same.
+            let large = max(f32::abs(q), f32::abs(x)) > 1e18f32;
+            let q = f32::reinterpret(select(large, smaller(q_word), q_word));
+            let x = f32::reinterpret(select(large, smaller(x_word), x_word));
             sum + f32::abs(x - q) / max(f32::abs(q) + f32::abs(x), f32::MIN_POSITIVE)
         }
         Kind::JensenShannon => sum + divergence(q, x),
@@ -340,10 +340,19 @@ fn two(sum: f32, q_word: u32, x_word: u32, #[comptime] how: How) -> f32 {
     }
 }
 
-/// Whether a sum is infinite or NaN.
+/// Whether a sum is infinite, NaN, or so large (2^126) that a device that divides by way of the reciprocal
+/// finds 0 for that.
 #[cube]
 fn is_beyond(sum: f32) -> bool {
-    (u32::reinterpret(sum) & 0x7FFF_FFFFu32) >= 0x7F80_0000u32
+    (u32::reinterpret(sum) & 0x7FFF_FFFFu32) >= 0x7E80_0000u32
+}
+
+/// A component over 2^64, 0 if it is small. By its exponent: compilers turn `a * c + b * c` into
+/// `(a + b) * c`, whose sum is what is to be avoided.
+#[cube]
+fn smaller(word: u32) -> u32 {
+    let size = word & 0x7FFF_FFFFu32;
+    select(size >= 0x2080_0000u32, word - 0x2000_0000u32, word - size)
 }
 
 /// A quotient whose sums have left the range, from components over 2^64: what becomes too small is nothing
@@ -364,8 +373,8 @@ fn ratio_of_smaller(
         let (mut some_a, mut some_b) = (zero, zero);
         let mut t = first;
         while t < min(first + SLAB, d) {
-            let q = u32::reinterpret(queries[query + t] * SMALLER);
-            let x = u32::reinterpret(rows[row + t] * SMALLER);
+            let q = smaller(u32::reinterpret(queries[query + t]));
+            let x = smaller(u32::reinterpret(rows[row + t]));
             some_a = one(some_a, q, x, zero, how);
             some_b = two(some_b, q, x, how);
             t += 1;

@@ -82,11 +82,11 @@ fn value<B: IvfBackend>(q: Tensor<B, 2>, x: Tensor<B, 2>, measure: Measure) -> T
         }
         Measure::Lp(p) => tree_sum(power(near, p)),
         Measure::Canberra => {
-            // Halves where the sum would leave the range: the quotient is the same.
+            // Smaller ones where the sum would leave the range, or its reciprocal: the quotient is the same.
             let large = q.clone().abs().max_pair(x.clone().abs());
-            let large = large.greater_elem(0.25 * f32::MAX);
-            let halved = |v: Tensor<B, 2>| v.clone().mask_where(large.clone(), v * 0.5);
-            let (q, x) = (halved(q), halved(x));
+            let large = large.greater_elem(1e18);
+            let scaled = |v: Tensor<B, 2>| v.clone().mask_where(large.clone(), v * SMALLER);
+            let (q, x) = (scaled(q), scaled(x));
             let near = (x.clone() - q.clone()).abs();
             let sizes = (q.abs() + x.abs()).clamp_min(f32::MIN_POSITIVE);
             tree_sum(near / sizes)
@@ -161,6 +161,9 @@ fn entropy<B: IvfBackend>(v: Tensor<B, 2>, m: Tensor<B, 2>) -> Tensor<B, 2> {
 /// 2⁻⁶⁴.
 const SMALLER: f32 = 5.421_010_9e-20;
 
+/// 2¹²⁶.
+const LARGE: f32 = 8.507_059e37;
+
 /// The quotient of two sums of terms, `zero` for 0 / 0. Where a sum leaves the range, that of components
 /// over 2⁶⁴: what becomes too small is nothing beside what was too large.
 fn ratio<B: IvfBackend>(
@@ -174,8 +177,9 @@ fn ratio<B: IvfBackend>(
         (tree_sum(a), tree_sum(b))
     };
     let (a, b) = sums(q.clone(), x.clone());
-    // Infinity less itself is NaN too.
-    let lost = nan(&(a.clone() - a.clone() + b.clone() - b.clone()));
+    // Also so large that a device that divides by way of the reciprocal finds 0 for that.
+    let large = |sum: &Tensor<B, 1>| sum.clone().abs().lower_elem(LARGE).bool_not();
+    let lost = large(&a).bool_or(large(&b));
     let (smaller_a, smaller_b) = sums(q * SMALLER, x * SMALLER);
     over(a, b, zero).mask_where(lost, over(smaller_a, smaller_b, zero))
 }

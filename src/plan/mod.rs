@@ -217,6 +217,7 @@ pub(crate) fn flat(
 mod tests {
     use super::*;
     use crate::params::{Budget, MaxCodes};
+    use MaxCodesRule::{ExactCodes, ListBoundary};
 
     fn tuning(fused_scan: bool, host: bool) -> Tuning {
         let device = DeviceKey {
@@ -247,7 +248,6 @@ mod tests {
     fn limits_bound_the_estimate() {
         let tuning = tuning(true, true);
         let max = |rows, rule| Limit::MaxCodes(MaxCodes::new(rows).with_rule(rule));
-        use MaxCodesRule::{ExactCodes, ListBoundary};
         for (limit, expected) in [
             (Limit::Unlimited, 16_384),
             (max(100, ListBoundary), 512),

@@ -32,6 +32,11 @@ enum Kind {
 }
 
 impl Kind {
+    /// Whether it is a quotient of two sums.
+    const fn is_ratio(self) -> bool {
+        matches!(self, Self::BrayCurtis | Self::Jaccard)
+    }
+
     /// The kind of a measure, and its argument.
     fn of(measure: Measure) -> (Self, f32) {
         let kind = match measure {
@@ -68,8 +73,6 @@ struct How {
     similar: bool,
     /// Whether NaN stands for a missing component.
     holes: bool,
-    /// Whether a quotient of two sums.
-    ratio: bool,
     /// Queries, and rows, of a tile.
     side: usize,
 }
@@ -109,7 +112,6 @@ pub fn pairwise_on<R: Runtime>(
         keys: output == Output::Keys,
         similar: measure.larger_is_better(),
         holes: measure.accepts_nan(),
-        ratio: measure.is_ratio(),
         side,
     };
     let address = gpu.address("vectors of pairs", len.max(nq * d).max(n * d))?;
@@ -232,7 +234,11 @@ fn compare(
         let empty = select(present < 0.5f32, 1u32, 0u32);
         void |= comptime!(u32::from(how.holes)) & empty;
         let mut value = finish(a, present, b, f32::cast_from(shape.d), how);
-        if comptime!(how.ratio) {
+        #[expect(
+            clippy::collapsible_if,
+            reason = "the outer one is decided when compiling"
+        )]
+        if comptime!(how.kind.is_ratio()) {
             if is_beyond(a) || is_beyond(b) {
                 value = ratio_of_smaller(queries, rows, query * d, row * d, d, how);
             }

@@ -130,9 +130,8 @@ fn huge_components_have_their_value() {
     for d in [1, 2, 16, 37] {
         let sized = |rows: Vec<f32>| -> Vec<f32> {
             let scales = [3.4e38, 1e38, 1.0, 1e-30];
-            let scaled = rows.chunks(d).zip(scales.iter().cycle());
-            scaled
-                .flat_map(|(row, scale)| row.iter().map(move |v| v * scale))
+            let rows = rows.chunks(d).zip(scales.iter().cycle());
+            rows.flat_map(|(row, scale)| row.iter().map(move |v| v * scale))
                 .collect()
         };
         let (q, mut x) = (sized(rows(6, d, 5)), sized(rows(23, d, 6)));

@@ -159,7 +159,7 @@ fn entropy<B: IvfBackend>(v: Tensor<B, 2>, m: Tensor<B, 2>) -> Tensor<B, 2> {
 }
 
 /// 2⁻⁶⁴.
-const SMALLER: f32 = 5.421_010_9e-20;
+const SMALLER: f32 = 1.0 / (1_u128 << 64) as f32;
 
 /// 2¹²⁶.
 const LARGE: f32 = 8.507_059e37;

@@ -259,13 +259,6 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let lists = &self.trained()?.lists;
         let (nq, nprobe) = (queries.dims()[0], params.nprobe);
         let (mode, plan) = self.plan(nq, k, params);
-        span!(
-            "scan",
-            nq = nq,
-            k = k,
-            nprobe = nprobe,
-            mode = plan.mode.as_str()
-        );
         let words = lists.mask_words();
         let selected = engine::selected_pieces(selection, nq, words, params.workspace);
         let mut parts = Vec::new();
@@ -273,6 +266,13 @@ impl<B: IvfBackend> IndexIvfFlat<B> {
         let mut spent = Counters::default();
         for probed in engine::probed_pieces(nq, nprobe, params.workspace) {
             let probes = probe(probed.clone())?;
+            span!(
+                "scan",
+                nq = probed.len(),
+                k = k,
+                nprobe = nprobe,
+                mode = plan.mode.as_str()
+            );
             let before = Counters::now();
             let caps = engine::caps(self.metric, params, lists, &probes, k)?;
             limited |= caps.is_some();

@@ -10,6 +10,8 @@ use cubecl::{prelude::*, server::Handle};
 
 /// Components of a slab.
 const SLAB: usize = 16;
+/// 2^64.
+const LARGER: f32 = (1u128 << 64) as f32;
 /// From one vector of a slab to the next in shared memory: odd, so that units meet different banks.
 const STRIDE: usize = SLAB + 1;
 
@@ -316,7 +318,13 @@ fn one(sum: f32, q_word: u32, x_word: u32, p: f32, #[comptime] how: How) -> f32 
             let x = f32::reinterpret(select(large, smaller(x_word), x_word));
             sum + f32::abs(x - q) / max(f32::abs(q) + f32::abs(x), f32::MIN_POSITIVE)
         }
-        Kind::JensenShannon => sum + divergence(q, x),
+        Kind::JensenShannon => {
+            // Of smaller ones where the mean would leave the range, or its reciprocal, and multiplied again.
+            let large = max(q, x) > 1e18f32;
+            let q = f32::reinterpret(select(large, smaller(q_word), q_word));
+            let x = f32::reinterpret(select(large, smaller(x_word), x_word));
+            sum + divergence(q, x) * select(large, LARGER, 1.0f32)
+        }
         Kind::Jaccard => sum + min(q, x),
         Kind::NanEuclidean => {
             let hole = is_hole(q_word) || is_hole(x_word);

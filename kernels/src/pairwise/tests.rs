@@ -137,7 +137,12 @@ fn huge_components_have_their_value() {
         let (q, mut x) = (sized(rows(6, d, 5)), sized(rows(23, d, 6)));
         x[..d].fill(f32::MAX);
         x[4 * d..5 * d].fill(-f32::MAX);
-        for measure in [Measure::Canberra, Measure::BrayCurtis, Measure::Jaccard] {
+        for measure in [
+            Measure::Canberra,
+            Measure::BrayCurtis,
+            Measure::JensenShannon,
+            Measure::Jaccard,
+        ] {
             for isa in Isa::available() {
                 let found = distances(&q, &x, d, measure, isa);
                 for (at, &value) in found.iter().enumerate() {

@@ -99,6 +99,28 @@ impl<B: Backend> RangeHits<B> {
         }
     }
 
+    /// Distances and ids found on the host, query by query.
+    pub(crate) fn from_rows(
+        rows: Vec<Vec<(f32, i64)>>,
+        counts: Option<Counts>,
+        device: &B::Device,
+    ) -> Self {
+        let mut lims = vec![0];
+        let mut sum = 0;
+        for rows in &rows {
+            sum += rows.len() as u64;
+            lims.push(sum);
+        }
+        let (distances, labels): (Vec<f32>, Vec<i64>) = rows.into_iter().flatten().unzip();
+        let n = labels.len();
+        Self {
+            lims,
+            distances: Tensor::from_data(TensorData::new(distances, [n]), (device, DType::F32)),
+            labels: labels_from::<B, 1>(labels, [n], device),
+            counts,
+        }
+    }
+
     /// Nothing found for any of `nq` queries.
     pub fn nothing(nq: usize, device: &B::Device) -> Self {
         let found = Found {

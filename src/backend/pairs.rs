@@ -130,16 +130,7 @@ impl<E: IvfBackend> Pairs<E> {
         // A candidate is 12 bytes, and as much again while a buffer is cut.
         for block in pieces(nq, self.workspace / 4 / (32 * k)) {
             let mut found = vec![TopK::new(k); block.len()];
-            let mut members = vec![Vec::new(); ids.nlist()];
-            for query in block.clone() {
-                let first = query * nprobe;
-                for (rank, &list) in probes[first..first + nprobe].iter().enumerate() {
-                    let pair = first + rank;
-                    if list != SKIP && ids.len(list as usize) > 0 {
-                        members[list as usize].push(pair);
-                    }
-                }
-            }
+            let members = by_list(&probes, block.start * nprobe..block.end * nprobe, ids);
             for (l, members) in members.iter().enumerate().filter(|(_, m)| !m.is_empty()) {
                 let allowed: Vec<Allowed<'_>> = members
                     .iter()
@@ -207,12 +198,7 @@ impl<E: IvfBackend> Pairs<E> {
         let (probes, nprobe) = reads.to_host(nq)?;
         let measure = self.metric.measure();
         let (row_tile, query_tile) = self.tile();
-        let mut members = vec![Vec::new(); ids.nlist()];
-        for (pair, &list) in probes.iter().enumerate() {
-            if list != SKIP && ids.len(list as usize) > 0 {
-                members[list as usize].push(pair);
-            }
-        }
+        let members = by_list(&probes, 0..probes.len(), ids);
         let (mut counts, mut rows) = (Counts::default(), vec![Vec::new(); nq]);
         for (l, members) in members.iter().enumerate().filter(|(_, m)| !m.is_empty()) {
             for members in members.chunks(query_tile) {
@@ -250,20 +236,11 @@ impl<E: IvfBackend> Pairs<E> {
             }
         }
         counts.rows_reranked = counts.rows_scanned;
-        let mut lims = vec![0];
-        let ends = rows.iter().scan(0, |sum, rows: &Vec<_>| {
-            *sum += rows.len() as u64;
-            Some(*sum)
-        });
-        lims.extend(ends);
-        let (distances, labels): (Vec<f32>, Vec<i64>) = rows.into_iter().flatten().unzip();
-        let (n, device) = (labels.len(), self.queries.device());
-        Ok(RangeHits {
-            lims,
-            distances: Tensor::from_data(TensorData::new(distances, [n]), (&device, DType::F32)),
-            labels: labels_from(labels, [n], &device),
-            counts: Some(counts),
-        })
+        Ok(RangeHits::from_rows(
+            rows,
+            Some(counts),
+            &self.queries.device(),
+        ))
     }
 }
 
@@ -372,6 +349,18 @@ fn distance(measure: Measure, key: f32) -> f32 {
     } else {
         key
     }
+}
+
+/// The (query, rank) pairs of some probes that read each list.
+fn by_list(probes: &[u32], pairs: Range<usize>, ids: RowIds<'_>) -> Vec<Vec<usize>> {
+    let mut members = vec![Vec::new(); ids.nlist()];
+    for pair in pairs {
+        let list = probes[pair];
+        if list != SKIP && ids.len(list as usize) > 0 {
+            members[list as usize].push(pair);
+        }
+    }
+    members
 }
 
 /// The rows of list `l` in order of (id, place).

@@ -3,8 +3,8 @@
 use super::Probes;
 use crate::{
     backend::{
-        Counts, IvfBackend, RangeHits, Reads, Restriction, RowIds, SKIP, Scan, labels_from,
-        list_numbers, pairs::Pairs, read, read_int,
+        Counts, IvfBackend, RangeHits, Reads, Restriction, RowIds, SKIP, Scan, list_numbers,
+        pairs::Pairs, read, read_int,
     },
     error::Result,
     metric::{Compare, Metric},
@@ -130,21 +130,7 @@ impl Rows {
         counts: Option<Counts>,
         scan: &Ranged<'_, E>,
     ) -> RangeHits<E> {
-        let device = scan.queries.device();
-        let mut lims = vec![0];
-        let mut sum = 0;
-        for rows in &self.queries {
-            sum += rows.len() as u64;
-            lims.push(sum);
-        }
-        let (distances, labels): (Vec<f32>, Vec<i64>) = self.queries.into_iter().flatten().unzip();
-        let n = labels.len();
-        RangeHits {
-            lims,
-            distances: Tensor::from_data(TensorData::new(distances, [n]), (&device, DType::F32)),
-            labels: labels_from(labels, [n], &device),
-            counts,
-        }
+        RangeHits::from_rows(self.queries, counts, &scan.queries.device())
     }
 }
 

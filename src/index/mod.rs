@@ -11,6 +11,7 @@ mod instances;
 mod interop;
 mod ivf_flat;
 mod ivf_search;
+mod ivf_train;
 mod kmeans;
 mod knn;
 mod mapped;

@@ -41,7 +41,8 @@ impl IvfProblem<'_> {
 
     /// The same under the limit.
     fn limited_rows_per_query(&self) -> u64 {
-        let (all, list) = (self.rows_per_query(), self.ntotal / self.nlist.max(1));
+        let all = self.rows_per_query();
+        let list = (self.ntotal / self.nlist.max(1)).max(1);
         let rows = match self.limit {
             Limit::Unlimited => return all,
             Limit::Budget(budget) => {
@@ -61,7 +62,7 @@ impl IvfProblem<'_> {
                 match max.rule {
                     MaxCodesRule::ExactCodes => rows,
                     // Whole lists, the first of them in any case.
-                    MaxCodesRule::ListBoundary => (rows / list.max(1)).max(1) * list,
+                    MaxCodesRule::ListBoundary => (rows / list).max(1) * list,
                 }
             }
         };

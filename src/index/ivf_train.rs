@@ -11,7 +11,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 use std::borrow::Cow;
 
 impl<B: IvfBackend> IndexIvfFlat<B> {
-    /// Trains the centroids on `x`, `[n, d]`, by k-means; see [`KMeansParams`].
+    /// Trains the centroids on `x`, `[n, d]`, by k-means; see [`KMeansParams`](crate::KMeansParams).
     ///
     /// # Errors
     /// Fewer points than lists, another dimension, NaN or infinite points (unless

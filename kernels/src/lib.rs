@@ -62,6 +62,7 @@ pub mod rows;
 pub mod select_k;
 mod share;
 pub mod simd;
+mod spare;
 mod spread;
 pub mod unit;
 

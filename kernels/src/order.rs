@@ -125,9 +125,9 @@ impl TopK {
         }
     }
 
-    /// Takes over what another buffer of the same `k` holds.
-    pub fn absorb(&mut self, other: &mut Self, ids: &impl Ids) {
-        for candidate in other.buffer.drain(..) {
+    /// Is offered all that another buffer of the same `k` holds.
+    pub fn absorb(&mut self, other: &Self, ids: &impl Ids) {
+        for &candidate in &other.buffer {
             self.push(candidate, ids);
         }
     }

@@ -3,28 +3,21 @@
 //! Queries are cut into blocks. Where the lists fit a cache (centroids, say), blocks run side by
 //! side, each on one thread. Otherwise one block runs after the other: its queries are grouped by
 //! list, lists are cut into pieces of work, and workers take pieces until none is left; what they
-//! found for a query is put together and re-ranked at the end. See [`super::seeker`] for how a
-//! worker keeps what it finds, [`super::worker`] for how it scans.
+//! found for a query is put together and re-ranked at the end ([`super::finish`]). See [`super::seeker`] for
+//! how a worker keeps what it finds, [`super::worker`] for how it scans.
 
 use super::{
-    Best, ListsIds, Order, Problem, SKIP,
+    Best, Order, Problem, SKIP,
+    finish::{self, Places},
     queries::Queries,
     restrict::Restriction,
-    seeker::{self, Block, Seeker, Waiting},
+    seeker::{self, Block, Seeker, Seekers},
     table,
     work::Work,
     worker::Worker,
 };
-use crate::{
-    KernelError,
-    bound::Extent,
-    check_len,
-    order::{Slot, TopK},
-    share::share,
-    simd::Isa,
-};
+use crate::{KernelError, bound::Extent, check_len, order::Slot, share::share, simd::Isa};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use pulp::{Simd, WithSimd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Queries per block at most: enough that a list's rows, read from memory once, meet many.
@@ -50,8 +43,6 @@ const QUERY_BYTES: usize = 6;
 const PAIR_BYTES: usize = 24;
 /// The same under a restriction, where a pair may be a set of its own.
 const RESTRICTED_PAIR_BYTES: usize = 256;
-/// Queries re-ranked by one thread before it takes the next.
-const FINISH: usize = 32;
 
 /// The `k` best rows among the lists named by `probes`, row-major `[nq, nprobe]`.
 ///
@@ -278,36 +269,15 @@ impl<'a> Job<'a> {
         let n = labels.len() / stride;
         let (block, work, mut counts) = self.prepare(first, n, workers);
         let workers = workers.min(work.pieces.len().max(1));
-        let mut found = Self::run(&block, &work, n, workers);
-        counts.reranked = found.iter().map(|(_, reranked)| reranked).sum();
-        // Every query's finds by all workers, side by side.
-        let mut finds: Vec<Vec<&mut Seeker>> = (0..n).map(|_| Vec::new()).collect();
-        for (seekers, _) in &mut found {
-            for (finds, seeker) in finds.iter_mut().zip(seekers) {
-                finds.push(seeker);
-            }
-        }
-        let reranked = AtomicU64::new(counts.reranked);
-        let chunks = finds.chunks_mut(FINISH).enumerate();
-        let distances = distances.chunks_mut(FINISH * stride);
-        let places = distances.zip(labels.chunks_mut(FINISH * stride));
-        let workers = workers.min(n.div_ceil(FINISH));
-        share(
-            workers,
-            chunks.zip(places),
-            |((chunk, finds), (distances, labels))| {
-                let rows = self.isa.run(Finish {
-                    block: &block,
-                    first: chunk * FINISH,
-                    stride,
-                    finds,
-                    distances,
-                    labels,
-                });
-                reranked.fetch_add(rows, Relaxed);
-            },
-        );
-        counts.reranked = reranked.into_inner();
+        let found = Self::run(&block, &work, n, workers);
+        let (found, reranked): (Vec<Seekers>, Vec<u64>) = found.into_iter().unzip();
+        let places = Places {
+            stride,
+            distances,
+            labels,
+        };
+        counts.reranked =
+            reranked.iter().sum::<u64>() + finish::finish(&block, &found, workers, places);
         counts
     }
 
@@ -345,7 +315,7 @@ impl<'a> Job<'a> {
         work: &Work<'_>,
         n: usize,
         workers: usize,
-    ) -> Vec<(Vec<Seeker>, u64)> {
+    ) -> Vec<(Seekers, u64)> {
         let idle: Vec<Worker<'_>> = (0..workers).map(|_| Worker::new(block)).collect();
         // Workers are handed out like work: a thread that comes late finds none.
         let pieces = Mutex::new(work.pieces.iter());
@@ -371,44 +341,5 @@ impl<'a> Job<'a> {
             lock(&found).push((worker.seekers, worker.reranked));
         });
         found.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Re-ranks and writes the answers of some queries; returns how many rows were compared exactly.
-struct Finish<'s, 'a> {
-    block: &'s Block<'s>,
-    first: usize,
-    stride: usize,
-    finds: &'s mut [Vec<&'a mut Seeker>],
-    distances: &'s mut [f32],
-    labels: &'s mut [i64],
-}
-
-impl WithSimd for Finish<'_, '_> {
-    type Output = u64;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> u64 {
-        let problem = self.block.problem;
-        let ids = ListsIds(problem.lists);
-        let mut top = TopK::new(problem.k);
-        let mut waiting = Waiting::default();
-        let mut reranked = 0;
-        let distances = self.distances.chunks_exact_mut(self.stride);
-        let labels = self.labels.chunks_exact_mut(self.stride);
-        let places = self.finds.iter_mut().zip(distances).zip(labels);
-        for (i, ((finds, distances), labels)) in places.enumerate() {
-            let query = self.first + i;
-            if !self.block.queries.facts(query).searchable {
-                continue;
-            }
-            let finds = finds.iter_mut().map(|seeker| &mut **seeker);
-            reranked += seeker::finish(simd, self.block, query, finds, &mut top, &mut waiting);
-            top.drain_sorted(&ids, |rank, found| {
-                distances[rank] = problem.metric.key(found.key);
-                labels[rank] = problem.lists[found.at.list as usize].id(found.at.slot);
-            });
-        }
-        reranked
     }
 }

@@ -25,8 +25,11 @@ mod cpu;
 mod cube;
 #[cfg(feature = "cube")]
 mod device;
+mod exact;
+mod finish;
 #[cfg(target_arch = "x86_64")]
 mod integers;
+mod kth;
 #[cfg(feature = "cube")]
 mod limits;
 mod queries;
@@ -66,6 +69,7 @@ use crate::{
     KernelError, Metric, check_len,
     order::{Ids, Slot},
     rows::Rows,
+    simd::prefetch,
 };
 
 /// A probe that reads no list.
@@ -134,6 +138,14 @@ impl<'a> List<'a> {
     /// The vectors.
     pub fn rows(&self) -> &'a Rows {
         self.rows
+    }
+
+    /// Asks for the id of a row.
+    #[inline(always)]
+    fn prefetch_id(&self, slot: u32) {
+        if let ListIds::Table(ids) = self.ids {
+            prefetch(ids.as_ptr().wrapping_add(slot as usize));
+        }
     }
 
     fn id(&self, slot: u32) -> i64 {

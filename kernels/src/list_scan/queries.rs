@@ -7,6 +7,7 @@ use crate::{
     rows::{Layout, int16, planes},
     share::share,
     simd::Isa,
+    spare,
 };
 use aligned_vec::{AVec, ConstAlign};
 use core::ops::Range;
@@ -122,7 +123,15 @@ impl Queries {
             step: 0.0,
             extent: Extent::default(),
         };
-        // What pads a vector stays 0.
+        if self.full.capacity() < n * stride {
+            let full = core::mem::replace(&mut self.full, spare::QUERIES.take(n * stride));
+            spare::QUERIES.give(full);
+        }
+        if self.half.capacity() < n * half_stride {
+            let half = core::mem::replace(&mut self.half, spare::HALVES.take(n * half_stride));
+            spare::HALVES.give(half);
+        }
+        // Whatever was in them is written over.
         self.full.resize(n * stride, 0.0);
         self.half.resize(n * half_stride, 0);
         self.facts.resize(n, blank);
@@ -178,6 +187,13 @@ impl Queries {
     }
 }
 
+impl Drop for Queries {
+    fn drop(&mut self) {
+        spare::QUERIES.give(core::mem::replace(&mut self.full, AVec::new(64)));
+        spare::HALVES.give(core::mem::replace(&mut self.half, AVec::new(64)));
+    }
+}
+
 struct Prepare<'a> {
     problem: &'a Problem<'a>,
     rows: &'a [f32],
@@ -199,6 +215,7 @@ impl WithSimd for Prepare<'_> {
         for (i, row) in self.rows.chunks_exact(d).enumerate() {
             let full = &mut self.full[i * self.stride..][..self.stride];
             full[..d].copy_from_slice(row);
+            full[d..].fill(0.0);
             let infinite = f32::INFINITY.to_bits();
             let searchable = full.iter().fold(0, |any, x| {
                 any | u32::from(x.to_bits() & infinite == infinite)
@@ -209,6 +226,9 @@ impl WithSimd for Prepare<'_> {
                 Seen::Whole => &mut [],
                 _ => &mut self.half[i * self.half_stride..][..self.half_stride],
             };
+            if let Some(padding) = half.get_mut(d..) {
+                padding.fill(0);
+            }
             let (extent, mut step) = (self.extents[i], 0.0);
             let (reach, seen) = match self.seen {
                 Seen::Bf16 if searchable => {

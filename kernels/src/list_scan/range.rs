@@ -7,7 +7,6 @@ use super::{
     ListsIds, Order, Problem,
     cpu::{Blocks, Counts, Job, check},
     restrict::Restriction,
-    seeker::Seeker,
 };
 use crate::{
     KernelError, Metric,
@@ -78,10 +77,10 @@ pub fn within(
             let mut found = Job::run(&block, &work, n, workers);
             counts.rows += read.rows;
             counts.lists += read.lists;
-            let mut finds: Vec<Vec<&mut Seeker>> = (0..n).map(|_| Vec::new()).collect();
+            let mut finds: Vec<Vec<_>> = (0..n).map(|_| Vec::new()).collect();
             for (seekers, reranked) in &mut found {
                 counts.reranked += *reranked;
-                for (finds, seeker) in finds.iter_mut().zip(seekers) {
+                for (finds, seeker) in finds.iter_mut().zip(seekers.iter_mut()) {
                     finds.push(seeker);
                 }
             }
@@ -89,8 +88,8 @@ pub fn within(
             let places = rows[first..first + n].iter_mut().zip(finds).enumerate();
             share(workers, places, |(query, (rows, finds))| {
                 let mut compared = 0;
-                for seeker in finds {
-                    let (found, more) = seeker.found(&block, query);
+                for (seeker, waiting) in finds {
+                    let (found, more) = seeker.found(&block, query, waiting);
                     compared += more;
                     rows.extend(found);
                 }

@@ -1,6 +1,6 @@
 //! Exact keys for rows chosen elsewhere (by a matrix product, say), and the k best of them.
 
-use super::{Best, ListsIds, Problem, seeker::Exact};
+use super::{Best, ListsIds, Problem, exact::Exact};
 use crate::{
     KernelError, check_len, distance,
     order::{Slot, TopK},

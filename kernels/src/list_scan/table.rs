@@ -7,8 +7,10 @@
 use super::{
     ListsIds, Problem,
     cpu::Counts,
+    exact::exact,
+    kth::kth_bound,
     queries::Queries,
-    seeker::{Block, exact, kth_bound},
+    seeker::Block,
     strip::{Ahead, Group, Scratch, Sink, Strip, scan_strip},
 };
 use crate::{

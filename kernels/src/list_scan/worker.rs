@@ -2,7 +2,7 @@
 
 use super::{
     restrict::Allowed,
-    seeker::{Block, Seeker},
+    seeker::{Block, Seekers},
     sets::Set,
     strip::{Ahead, Group, Places, Scratch, Sink, Strip, scan_strip, strip_panels},
     work::Work,
@@ -42,7 +42,7 @@ pub(super) enum How {
 /// One worker of a block.
 pub(super) struct Worker<'a> {
     block: &'a Block<'a>,
-    pub seekers: Vec<Seeker>,
+    pub seekers: Seekers,
     /// Rows compared exactly.
     pub reranked: u64,
     scratch: Scratch,
@@ -66,7 +66,7 @@ impl<'a> Worker<'a> {
             allowed: Vec::new(),
             named: Vec::new(),
             gathered: None,
-            seekers: Vec::new(),
+            seekers: Seekers::none(),
             reranked: 0,
             scratch: Scratch::new(),
             filtered: Vec::new(),
@@ -76,7 +76,7 @@ impl<'a> Worker<'a> {
 
     /// Makes room for what will be found for the block's `queries`.
     pub fn start(&mut self, queries: usize) {
-        self.seekers = (0..queries).map(|i| Seeker::new(self.block, i)).collect();
+        self.seekers = Seekers::new(self.block, queries);
     }
 
     /// Scans one piece; `next` is the one after it.
@@ -110,7 +110,7 @@ impl<'a> Worker<'a> {
             if self.named.is_empty() {
                 return;
             }
-            self.seekers[query as usize].compare(self.block, query as usize, &self.named);
+            self.seekers.compare(self.block, query, &self.named);
             self.reranked += self.named.len() as u64;
         }
     }
@@ -179,7 +179,7 @@ impl<'a> Worker<'a> {
 
     fn any_unfiltered(&self, members: &[u32]) -> bool {
         let mut members = members.iter();
-        members.any(|&q| self.seekers[q as usize].unfiltered)
+        members.any(|&q| self.seekers.of(q).unfiltered)
     }
 
     /// The high planes that a filter reads of a piece, if it does.
@@ -209,7 +209,7 @@ impl<'a> Worker<'a> {
         filtered.clear();
         exact.clear();
         for &query in members {
-            if self.seekers[query as usize].unfiltered {
+            if self.seekers.of(query).unfiltered {
                 exact.push(query);
             } else {
                 filtered.push(query);
@@ -287,7 +287,7 @@ impl Sink for StripSink<'_, '_> {
     #[inline(always)]
     fn limit(&self, query: u32) -> f32 {
         if self.exact {
-            self.worker.seekers[query as usize].unfiltered_limit
+            self.worker.seekers.of(query).unfiltered_limit
         } else {
             self.worker.block.limit(query as usize)
         }
@@ -313,8 +313,7 @@ impl Sink for StripSink<'_, '_> {
         let first = self.first + at;
         let live = PANEL.min(self.rows - first);
         let worker = &mut *self.worker;
-        let seeker = &mut worker.seekers[query as usize];
-        let (keys, slots) = seeker.places(worker.block.problem.k);
+        let (keys, slots) = worker.seekers.places(query);
         let (mut taken, mut best) = write(Places {
             keys,
             at: slots,
@@ -330,10 +329,10 @@ impl Sink for StripSink<'_, '_> {
             }
         }
         if let Some(Some(allowed)) = worker.allowed.get(query as usize) {
-            let (keys, slots) = seeker.places(worker.block.problem.k);
+            let (keys, slots) = worker.seekers.places(query);
             (taken, best) = keep_allowed(allowed, keys, slots, taken);
         }
-        worker.reranked += seeker.took(worker.block, query as usize, taken, best);
+        worker.reranked += worker.seekers.took(worker.block, query, taken, best);
     }
 }
 

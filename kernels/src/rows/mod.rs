@@ -385,13 +385,15 @@ impl Rows {
         }
     }
 
-    /// How many rows ahead [`prefetch_row`](Self::prefetch_row) is worth asking: about 160 lines.
+    /// How many rows ahead [`prefetch_row`](Self::prefetch_row) is worth asking: some 200 lines.
     #[inline(always)]
     pub(crate) fn rows_ahead(&self) -> usize {
         match self.layout {
             Layout::F32 => (128 / self.d).max(1),
             Layout::F16 => (256 / self.d).max(1),
-            Layout::Planes | Layout::Copy | Layout::Bf16 => 8,
+            // A row has an eighth and (planes) a thirty-second of its components in lines.
+            Layout::Planes | Layout::Bf16 => (1600 / self.d).clamp(4, 8),
+            Layout::Copy => 8,
         }
     }
 

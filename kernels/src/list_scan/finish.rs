@@ -1,0 +1,163 @@
+//! What workers found for a block's queries, put together, compared exactly and written down.
+
+use super::{
+    ListsIds,
+    exact::{Ahead, Row},
+    kth::{kth_bound, pass},
+    seeker::{Block, Seekers},
+};
+use crate::{
+    order::{Candidate, Slot, TopK},
+    share::share,
+};
+use core::{
+    ops::Range,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+use pulp::{Simd, WithSimd};
+
+/// Queries that one thread finishes before it takes the next.
+const QUERIES: usize = 32;
+
+/// Where answers go: `stride` places for every query.
+pub(super) struct Places<'a> {
+    pub stride: usize,
+    pub distances: &'a mut [f32],
+    pub labels: &'a mut [i64],
+}
+
+/// Answers the block's queries from what each worker `found`; returns how many rows were compared exactly.
+pub(super) fn finish(
+    block: &Block<'_>,
+    found: &[Seekers],
+    workers: usize,
+    places: Places<'_>,
+) -> u64 {
+    let stride = places.stride;
+    let queries = places.labels.len() / stride;
+    let distances = places.distances.chunks_mut(QUERIES * stride);
+    let labels = places.labels.chunks_mut(QUERIES * stride);
+    let answers = distances.zip(labels).enumerate();
+    let workers = workers.min(queries.div_ceil(QUERIES));
+    let total = AtomicU64::new(0);
+    share(workers, answers, |(part, (distances, labels))| {
+        let rows = block.isa.run(Finish {
+            block,
+            found,
+            first: part * QUERIES,
+            stride,
+            distances,
+            labels,
+        });
+        total.fetch_add(rows, Relaxed);
+    });
+    total.into_inner()
+}
+
+/// Re-ranks and writes the answers of some queries; returns how many rows were compared exactly.
+struct Finish<'a> {
+    block: &'a Block<'a>,
+    found: &'a [Seekers],
+    first: usize,
+    stride: usize,
+    distances: &'a mut [f32],
+    labels: &'a mut [i64],
+}
+
+impl WithSimd for Finish<'_> {
+    type Output = u64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> u64 {
+        let block = self.block;
+        let problem = block.problem;
+        let ids = ListsIds(problem.lists);
+        // All rows first: those of the next query are asked for while the last of this one are compared.
+        let left = Left::new(
+            block,
+            self.found,
+            self.first..self.first + self.labels.len() / self.stride,
+        );
+        let mut ahead = Ahead::new(problem, &left.rows);
+        let mut row = Row::new(problem.d);
+        let mut top = TopK::new(problem.k);
+        let distances = self.distances.chunks_exact_mut(self.stride);
+        let labels = self.labels.chunks_exact_mut(self.stride);
+        for (i, (distances, labels)) in distances.zip(labels).enumerate() {
+            let query = self.first + i;
+            for seekers in self.found {
+                if let Some(settled) = &seekers.of(query as u32).settled {
+                    top.absorb(settled, &ids);
+                }
+            }
+            let full = block.queries.full(query);
+            for &at in left.of(i) {
+                ahead.next();
+                let key = row.key(simd, problem, full, at, block.isa);
+                top.push(Candidate { key, at }, &ids);
+            }
+            top.drain_sorted(&ids, |rank, found| {
+                distances[rank] = problem.metric.key(found.key);
+                labels[rank] = problem.lists[found.at.list as usize].id(found.at.slot);
+            });
+        }
+        left.rows.len() as u64
+    }
+}
+
+/// The rows among which the best of some queries are, beside those that were settled.
+struct Left {
+    rows: Vec<Slot>,
+    /// Where each query's rows end.
+    ends: Vec<usize>,
+}
+
+impl Left {
+    #[inline(always)]
+    fn new(block: &Block<'_>, found: &[Seekers], queries: Range<usize>) -> Self {
+        let mut left = Self {
+            rows: Vec::new(),
+            ends: Vec::with_capacity(queries.len()),
+        };
+        let mut keys = Vec::new();
+        for query in queries {
+            if block.queries.facts(query).searchable {
+                left.add(block, query, found, &mut keys);
+            }
+            left.ends.push(left.rows.len());
+        }
+        left
+    }
+
+    /// Adds those of a query. `keys` is scratch.
+    #[inline(always)]
+    fn add(&mut self, block: &Block<'_>, query: usize, found: &[Seekers], keys: &mut Vec<f32>) {
+        let at = query as u32;
+        let filtered = || found.iter().filter(|seekers| !seekers.of(at).unfiltered);
+        keys.clear();
+        for seekers in filtered() {
+            keys.extend_from_slice(seekers.waiting(at).0);
+        }
+        let k = block.problem.k;
+        let limit = if keys.len() > k {
+            let kth = kth_bound(keys, k, k);
+            block.limit(query).min(block.reach(query, kth))
+        } else {
+            block.limit(query)
+        };
+        for seekers in filtered() {
+            let (keys, at) = seekers.waiting(at);
+            pass(keys, at, limit, &mut self.rows);
+        }
+        for seekers in found.iter().filter(|seekers| seekers.of(at).unfiltered) {
+            self.rows.extend_from_slice(seekers.waiting(at).1);
+        }
+    }
+
+    /// The rows of the `i`-th query.
+    #[inline(always)]
+    fn of(&self, i: usize) -> &[Slot] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.rows[start..self.ends[i]]
+    }
+}

@@ -43,6 +43,7 @@
 )]
 
 mod bound;
+mod compact;
 #[cfg(feature = "cube")]
 pub mod device;
 pub mod distance;

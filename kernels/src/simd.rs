@@ -6,7 +6,13 @@
 //! the order fixed in [`crate::distance`] and use fused multiply-add everywhere (in software where
 //! the processor has none).
 
-use crate::rows::{PANEL, half, planes};
+#[cfg(target_arch = "x86_64")]
+use crate::compact::avx512;
+use crate::{
+    compact,
+    order::Slot,
+    rows::{PANEL, half, planes},
+};
 use pulp::{Scalar, Simd, WithSimd};
 use std::sync::OnceLock;
 
@@ -196,6 +202,30 @@ impl Isa {
                 half::widen_f16_avx512(values, out);
             },
             _ => half::widen_f16(values, out),
+        }
+    }
+
+    /// [`compact::keep`] by the instructions at hand.
+    #[inline(always)]
+    pub(crate) fn keep(self, keys: &mut [f32], at: &mut [Slot], limit: f32) -> usize {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this value says that the processor has AVX-512F.
+            Kind::Avx512(_) | Kind::Avx512Bf16(..) => unsafe { avx512::keep(keys, at, limit) },
+            _ => compact::keep(keys, at, limit),
+        }
+    }
+
+    /// [`compact::pass`] by the instructions at hand.
+    #[inline(always)]
+    pub(crate) fn pass(self, keys: &[f32], at: &[Slot], limit: f32, rows: &mut Vec<Slot>) {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this value says that the processor has AVX-512F.
+            Kind::Avx512(_) | Kind::Avx512Bf16(..) => unsafe {
+                avx512::pass(keys, at, limit, rows);
+            },
+            _ => compact::pass(keys, at, limit, rows),
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{
     ListsIds,
     exact::{Ahead, Row},
-    kth::{kth_bound, pass},
+    kth::kth_bound,
     seeker::{Block, Seekers},
 };
 use crate::{
@@ -147,7 +147,7 @@ impl Left {
         };
         for seekers in filtered() {
             let (keys, at) = seekers.waiting(at);
-            pass(keys, at, limit, &mut self.rows);
+            block.isa.pass(keys, at, limit, &mut self.rows);
         }
         for seekers in found.iter().filter(|seekers| seekers.of(at).unfiltered) {
             self.rows.extend_from_slice(seekers.waiting(at).1);

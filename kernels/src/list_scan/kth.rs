@@ -1,6 +1,6 @@
-//! Bounding the k-th smallest of some keys, and keeping what does not lie above a limit.
+//! Bounding the k-th smallest of some keys.
 
-use crate::{order::Slot, rows::PANEL};
+use crate::rows::PANEL;
 use pulp::{Simd, WithSimd};
 
 /// A key that at least `k` of the buffer's keys do not exceed, and not many more.
@@ -84,28 +84,4 @@ pub(super) fn kth_bound(keys: &[f32], k: usize, enough: usize) -> f32 {
         .to_vec()
         .select_nth_unstable_by(k - 1, f32::total_cmp)
         .1
-}
-
-/// Moves the rows whose key does not exceed `limit` to the front, in order; how many they are.
-#[inline(always)]
-pub(super) fn keep(keys: &mut [f32], at: &mut [Slot], limit: f32) -> usize {
-    let mut kept = 0;
-    for i in 0..keys.len() {
-        (keys[kept], at[kept]) = (keys[i], at[i]);
-        kept += usize::from(keys[kept] <= limit);
-    }
-    kept
-}
-
-/// Adds the rows whose key does not exceed `limit` to `rows`, in order.
-#[inline(always)]
-pub(super) fn pass(keys: &[f32], at: &[Slot], limit: f32, rows: &mut Vec<Slot>) {
-    // Without a branch: which keys pass is hard to predict.
-    let mut kept = rows.len();
-    rows.resize(kept + keys.len(), Slot::NONE);
-    for (key, at) in keys.iter().zip(at) {
-        rows[kept] = *at;
-        kept += usize::from(*key <= limit);
-    }
-    rows.truncate(kept);
 }

@@ -10,7 +10,7 @@
 use super::{
     ListsIds, Problem,
     exact::{Exact, Within},
-    kth::{KthBound, keep},
+    kth::KthBound,
     queries::Queries,
 };
 use crate::{
@@ -292,7 +292,7 @@ impl Seeker {
         } else {
             block.limit(query)
         };
-        self.waiting = keep(keys, at, limit);
+        self.waiting = block.isa.keep(keys, at, limit);
     }
 
     /// Compares every waiting row exactly and keeps the k best; returns how many rows it were.

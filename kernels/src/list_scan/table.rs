@@ -145,7 +145,9 @@ impl WithSimd for Select<'_> {
         let (k, list) = (problem.k, &problem.lists[0]);
         let ids = ListsIds(problem.lists);
         let mut top = TopK::new(k);
-        let mut passing = vec![Slot::NONE; self.width + 1];
+        let place = |slot| Slot { list: 0, slot };
+        let slots: Vec<Slot> = (0..list.len() as u32).map(place).collect();
+        let mut passing = Vec::with_capacity(list.len());
         let mut reranked = 0;
         for &query in self.queries {
             let i = query as usize;
@@ -165,36 +167,18 @@ impl WithSimd for Select<'_> {
             } else {
                 self.block.reach(i, kth_bound(keys, k, k))
             };
-            // A sum that left the range says nothing.
-            let pass = |key: f32| key <= limit || self.unfiltered && !key.is_finite();
-            let mut count = 0;
-            for (chunk, keys) in padded.as_chunks::<PANEL>().0.iter().enumerate() {
-                let mut passes = [false; PANEL];
-                for place in 0..PANEL {
-                    passes[place] = pass(keys[place]);
-                }
-                if passes == [false; PANEL] {
-                    continue;
-                }
-                for (place, pass) in passes.into_iter().enumerate() {
-                    let slot = chunk * PANEL + place;
-                    passing[count] = Slot {
-                        list: 0,
-                        slot: slot as u32,
-                    };
-                    count += usize::from(pass && slot < list.len());
-                }
+            passing.clear();
+            if self.unfiltered {
+                // A sum that left the range says nothing.
+                let pass = |key: f32| key <= limit || !key.is_finite();
+                let passes = keys.iter().zip(&slots).filter(|(key, _)| pass(**key));
+                passing.extend(passes.map(|(_, at)| *at));
+            } else {
+                self.block.isa.pass(keys, &slots, limit, &mut passing);
             }
-            reranked += count as u64;
+            reranked += passing.len() as u64;
             let full = self.block.queries.full(i);
-            exact(
-                simd,
-                self.block.isa,
-                problem,
-                full,
-                &passing[..count],
-                &mut top,
-            );
+            exact(simd, self.block.isa, problem, full, &passing, &mut top);
             let (distances, labels) = (&mut self.distances[i * k..], &mut self.labels[i * k..]);
             top.drain_sorted(&ids, |rank, found| {
                 distances[rank] = problem.metric.key(found.key);

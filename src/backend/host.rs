@@ -36,6 +36,8 @@ pub struct HostLists {
     lists: Vec<Arc<Rows>>,
 }
 
+/// Rows appended to a list at once.
+const APPENDED: usize = 4 * PANEL;
 /// Rows below which appending on one thread is quicker.
 const SERIAL_ROWS: usize = 256;
 /// Bytes up to which copying on one thread is quicker.
@@ -59,17 +61,23 @@ impl<B: HostTensors> ListStore<B> for HostLists {
             members[list as usize].push(row);
         }
         let d = self.d;
+        let few = lists.len() < SERIAL_ROWS;
         B::with_slice(rows, |rows| {
             let fill = |(list, members): (&mut Arc<Rows>, Vec<usize>)| {
                 if !members.is_empty() {
                     let list = Arc::make_mut(list);
                     list.reserve(members.len());
-                    for row in members {
-                        list.push(&rows[row * d..(row + 1) * d]);
+                    let mut some = Vec::with_capacity(members.len().min(APPENDED) * d);
+                    for members in members.chunks(APPENDED) {
+                        some.clear();
+                        for row in members {
+                            some.extend_from_slice(&rows[row * d..(row + 1) * d]);
+                        }
+                        list.extend(&some);
                     }
                 }
             };
-            if lists.len() < SERIAL_ROWS {
+            if few {
                 self.lists.iter_mut().zip(members).for_each(fill);
             } else {
                 self.lists.par_iter_mut().zip(members).for_each(fill);

@@ -17,12 +17,17 @@
 //!   higher-order term);
 //! * `‖x‖²`, `‖q‖²` and the exact key in [`LANES`] partial sums: `(d / LANES + 8)·u` relative each;
 //! * the final subtraction: `u·(|x|² + 2|q||x|)`;
+//! * none at all, where all components are whole numbers and no length exceeds 2¹²: every sum of some of the products is
+//!   a whole number of at most 2²⁴ then, as is `f`, or it is larger ([`Reach::exact`]);
 //! * underflow, where the bf16 instructions flush to zero or the product of two steps does: `2⁻¹²⁰` a component, absolutely.
 
 use crate::{Metric, distance::LANES, rows::int16};
 
 /// Half the distance between 1 and the next f32.
 const U: f64 = 1.0 / (1 << 24) as f64;
+/// Lengths up to which inner products of whole vectors are numbers that f32 has: at most 2²⁴, as are all sums of
+/// some of their terms (Cauchy-Schwarz).
+const WHOLE: f64 = (1 << 12) as f64;
 /// Norms above this are not filtered: their squares near the end of the f32 range.
 const LARGEST: f64 = 1e18;
 /// Relative allowance for norms that were themselves summed in f32, beside `d·u`.
@@ -37,18 +42,37 @@ pub(crate) struct Extent {
     pub norm: f64,
     /// Largest length of what rounding took from a row; 0 when the filter reads exact values.
     pub error: f64,
+    /// Whether some component is not a whole number.
+    pub fraction: bool,
+}
+
+/// Whether all components are whole numbers, of such a size that those of vectors which are not too long are told.
+#[inline(always)]
+pub(crate) fn are_whole(row: &[f32]) -> bool {
+    // Added to a number of less than 2²², this leaves its nearest integer.
+    const LAST: f32 = 1.5 * (1 << 23) as f32;
+    row.iter()
+        .fold(0, |any, &x| any | u32::from((x + LAST) - LAST != x))
+        == 0
 }
 
 impl Extent {
     /// Takes in a vector of `d` components, given its length and rounding error, squared, summed
     /// in f32; no error means that the filter reads it as it is.
-    pub fn grow(&mut self, d: usize, norm2: f64, error2: Option<f32>) {
+    pub fn grow(&mut self, d: usize, norm2: f64, error2: Option<f32>, whole: bool) {
         let hidden = HIDDEN * (d as f64).sqrt();
         let up = |square: f64| square.sqrt() * (1.0 + NORM_ROUNDING + d as f64 * U) + hidden;
         self.norm = self.norm.max(up(norm2));
         if let Some(error2) = error2 {
             self.error = self.error.max(up(f64::from(error2)));
         }
+        self.fraction |= !whole;
+    }
+
+    /// Whether a filter reads whole numbers as they are, and its sums with such a query (see [`Reach::whole`])
+    /// are without error.
+    pub fn is_whole(self) -> bool {
+        !self.fraction && self.error == 0.0 && self.norm <= WHOLE
     }
 
     /// Largest length of a row as the filter sees it.
@@ -58,6 +82,9 @@ impl Extent {
 
     /// The same rows, rounded to whole steps too.
     pub fn in_steps(self, d: usize) -> Self {
+        if self.is_whole() {
+            return self;
+        }
         Self {
             error: self.error + int16::rounding(d, self.seen()),
             ..self
@@ -69,6 +96,7 @@ impl Extent {
         Self {
             norm: self.norm.max(other.norm),
             error: self.error.max(other.error),
+            fraction: self.fraction || other.fraction,
         }
     }
 }
@@ -82,27 +110,45 @@ pub(crate) struct Reach {
     pub norm: f64,
     /// Upper bound of `|q - q̂|`; 0 when the filter reads the query as it is.
     pub error: f64,
+    /// Whether its components are whole numbers, which the filter reads as they are, and it is not too long:
+    /// inner products with rows for which [`Extent::is_whole`] are exact then.
+    pub whole: bool,
 }
 
 impl Reach {
-    /// Bounds for a query of squared length `norm2` and squared rounding error `error2`.
-    pub fn new(metric: Metric, d: usize, norm2: f32, error2: Option<f32>) -> Self {
+    /// Bounds for a query of squared length `norm2` and squared rounding error `error2`, of whole numbers or not.
+    pub fn new(metric: Metric, d: usize, norm2: f32, error2: Option<f32>, whole: bool) -> Self {
         let mut extent = Extent::default();
-        extent.grow(d, f64::from(norm2), error2);
+        extent.grow(d, f64::from(norm2), error2, whole);
         Self {
             metric,
             d,
             norm: extent.norm,
             error: extent.error,
+            whole: extent.is_whole(),
         }
     }
 
     /// The same query, rounded to whole steps.
     pub fn in_steps(self) -> Self {
+        if self.whole {
+            return self;
+        }
         Self {
             error: int16::rounding(self.d, self.norm),
             ..self
         }
+    }
+
+    /// The exact key of a row that has the filter key `key` with a whole query of squared length `norm2`, in a
+    /// list of whole rows, if f32 has it: then so it has every sum of some terms of either.
+    pub fn exact(&self, key: f32, norm2: f32) -> Option<f32> {
+        const END: f32 = (1 << 24) as f32;
+        let exact = match self.metric {
+            Metric::L2 => key + norm2,
+            Metric::InnerProduct => key,
+        };
+        (exact < END).then_some(exact)
     }
 
     /// The bound described above; infinite when the filter cannot be trusted.

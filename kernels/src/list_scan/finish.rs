@@ -90,6 +90,9 @@ impl WithSimd for Finish<'_> {
                     top.absorb(settled, &ids);
                 }
             }
+            for &known in left.known(i) {
+                top.push(known, &ids);
+            }
             let full = block.queries.full(query);
             for &at in left.of(i) {
                 ahead.next();
@@ -108,8 +111,10 @@ impl WithSimd for Finish<'_> {
 /// The rows among which the best of some queries are, beside those that were settled.
 struct Left {
     rows: Vec<Slot>,
-    /// Where each query's rows end.
-    ends: Vec<usize>,
+    /// Those whose exact key is known.
+    known: Vec<Candidate>,
+    /// Where each query's rows end, and those that are known.
+    ends: Vec<(usize, usize)>,
 }
 
 impl Left {
@@ -117,26 +122,37 @@ impl Left {
     fn new(block: &Block<'_>, found: &[Seekers], queries: Range<usize>) -> Self {
         let mut left = Self {
             rows: Vec::new(),
+            known: Vec::new(),
             ends: Vec::with_capacity(queries.len()),
         };
-        let mut keys = Vec::new();
+        let (mut keys, mut slots) = (Vec::new(), Vec::new());
         for query in queries {
             if block.queries.facts(query).searchable {
-                left.add(block, query, found, &mut keys);
+                left.add(block, query, found, &mut keys, &mut slots);
             }
-            left.ends.push(left.rows.len());
+            left.ends.push((left.rows.len(), left.known.len()));
         }
         left
     }
 
-    /// Adds those of a query. `keys` is scratch.
+    /// Adds those of a query. `keys` and `slots` are scratch.
     #[inline(always)]
-    fn add(&mut self, block: &Block<'_>, query: usize, found: &[Seekers], keys: &mut Vec<f32>) {
+    fn add(
+        &mut self,
+        block: &Block<'_>,
+        query: usize,
+        found: &[Seekers],
+        keys: &mut Vec<f32>,
+        slots: &mut Vec<Slot>,
+    ) {
         let at = query as u32;
-        let filtered = || found.iter().filter(|seekers| !seekers.of(at).unfiltered);
+        let filtered = || {
+            let filtered = found.iter().filter(|seekers| !seekers.of(at).unfiltered);
+            filtered.map(|seekers| seekers.waiting(at))
+        };
         keys.clear();
-        for seekers in filtered() {
-            keys.extend_from_slice(seekers.waiting(at).0);
+        for (some, _) in filtered() {
+            keys.extend_from_slice(some);
         }
         let k = block.problem.k;
         let limit = if keys.len() > k {
@@ -145,19 +161,46 @@ impl Left {
         } else {
             block.limit(query)
         };
-        for seekers in filtered() {
-            let (keys, at) = seekers.waiting(at);
-            block.isa.pass(keys, at, limit, &mut self.rows);
+        let facts = block.queries.facts(query);
+        if facts.whole {
+            slots.clear();
+            for (_, some) in filtered() {
+                slots.extend_from_slice(some);
+            }
+            let kept = block.isa.keep(keys, slots, limit);
+            for (&key, &at) in keys.iter().zip(&*slots).take(kept) {
+                if let Some(key) = facts.reach.exact(key, facts.norm2) {
+                    block.problem.lists[at.list as usize].prefetch_id(at.slot);
+                    self.known.push(Candidate { key, at });
+                } else {
+                    self.rows.push(at);
+                }
+            }
+        } else {
+            for (keys, at) in filtered() {
+                block.isa.pass(keys, at, limit, &mut self.rows);
+            }
         }
         for seekers in found.iter().filter(|seekers| seekers.of(at).unfiltered) {
             self.rows.extend_from_slice(seekers.waiting(at).1);
         }
     }
 
-    /// The rows of the `i`-th query.
+    /// Where the `i`-th query's begin.
+    #[inline(always)]
+    fn start(&self, i: usize) -> (usize, usize) {
+        if i == 0 { (0, 0) } else { self.ends[i - 1] }
+    }
+
+    /// The rows of the `i`-th query that are to be compared.
     #[inline(always)]
     fn of(&self, i: usize) -> &[Slot] {
-        let start = if i == 0 { 0 } else { self.ends[i - 1] };
-        &self.rows[start..self.ends[i]]
+        &self.rows[self.start(i).0..self.ends[i].0]
+    }
+
+    /// Its rows whose exact key is known.
+    #[inline(always)]
+    fn known(&self, i: usize) -> &[Candidate] {
+        &self.known[self.start(i).1..self.ends[i].1]
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Problem;
 use crate::{
-    bound::{Extent, Reach},
+    bound::{Extent, Reach, are_whole},
     distance,
     rows::{Layout, int16, planes},
     share::share,
@@ -69,6 +69,8 @@ pub(super) struct Facts {
     /// The error bound of its filter over every list it probes; infinite: do not filter.
     pub error: f64,
     pub reach: Reach,
+    /// Whether its filter keys are exact, as [`Reach::exact`] has it, in every list it probes.
+    pub whole: bool,
     /// The step of its components, where a filter reads them so.
     pub step: f32,
     /// The extent of the lists it probes.
@@ -119,7 +121,8 @@ impl Queries {
             norm2: 0.0,
             searchable: false,
             error: f64::INFINITY,
-            reach: Reach::new(problem.metric, d, 0.0, None),
+            reach: Reach::new(problem.metric, d, 0.0, None, false),
+            whole: false,
             step: 0.0,
             extent: Extent::default(),
         };
@@ -221,7 +224,8 @@ impl WithSimd for Prepare<'_> {
                 any | u32::from(x.to_bits() & infinite == infinite)
             }) == 0;
             let norm2 = distance::norm2(simd, full);
-            let reach = Reach::new(metric, d, norm2, None);
+            let whole = are_whole(row);
+            let reach = Reach::new(metric, d, norm2, None, whole);
             let half = match self.seen {
                 Seen::Whole => &mut [],
                 _ => &mut self.half[i * self.half_stride..][..self.half_stride],
@@ -236,11 +240,11 @@ impl WithSimd for Prepare<'_> {
                         *half = planes::high(x);
                     }
                     let error2 = planes::has_low(row).then(|| planes::error2(row));
-                    (Reach::new(metric, d, norm2, error2), extent)
+                    (Reach::new(metric, d, norm2, error2, whole), extent)
                 }
                 Seen::Steps if searchable => {
-                    step = int16::step(reach.norm);
-                    int16::round_query(row, int16::steps(reach.norm), half);
+                    step = int16::step(reach.norm, reach.whole);
+                    int16::round_query(row, int16::steps(reach.norm, reach.whole), half);
                     (reach.in_steps(), extent.in_steps(d))
                 }
                 _ => (reach, extent),
@@ -249,6 +253,7 @@ impl WithSimd for Prepare<'_> {
                 norm2,
                 searchable,
                 error: reach.error(seen),
+                whole: searchable && reach.whole && seen.is_whole(),
                 reach,
                 step,
                 extent,

@@ -5,7 +5,12 @@
 //! Memory is not touched before rows are written to it. [`Rows::extend`] uses the same writer.
 
 use super::{Aligned, Layout, PANEL, Rows, half, planes};
-use crate::{Metric, bound::Extent, distance, simd::Isa};
+use crate::{
+    Metric,
+    bound::{self, Extent},
+    distance,
+    simd::Isa,
+};
 use core::{
     mem::MaybeUninit,
     slice,
@@ -372,6 +377,8 @@ fn fill_high(panel: &mut [MaybeUninit<u16>], place: usize, row: &[f32]) {
 struct Bounds {
     norm2: f32,
     error2: Option<f32>,
+    /// See [`Extent::fraction`]; also where rounding takes something.
+    fraction: bool,
     /// Of rows whose squared length leaves the range of f32.
     long: Option<f64>,
     odd: Odd,
@@ -391,15 +398,18 @@ impl Bounds {
         if high && planes::has_low(row) {
             let error2 = planes::error2(row);
             self.error2 = Some(self.error2.map_or(error2, |most| most.max(error2)));
+            self.fraction = true;
+        } else {
+            self.fraction = self.fraction || !bound::are_whole(row);
         }
     }
 
     /// What [`Extent::grow`], which never falls as its arguments rise, makes of them.
     fn extent(&self, d: usize) -> Extent {
         let mut extent = Extent::default();
-        extent.grow(d, f64::from(self.norm2), self.error2);
+        extent.grow(d, f64::from(self.norm2), self.error2, !self.fraction);
         if let Some(long) = self.long {
-            extent.grow(d, long, None);
+            extent.grow(d, long, None, false);
         }
         extent
     }

@@ -32,14 +32,15 @@ pub(crate) fn rounding(d: usize, norm: f64) -> f64 {
     ROUNDING * (d as f64).sqrt() * norm / REACH
 }
 
-/// Steps in a unit, for lists whose longest vector has length `norm`.
-pub(crate) fn steps(norm: f64) -> f32 {
-    (REACH / norm) as f32
+/// Steps in a unit, for lists whose longest vector has length `norm`; of vectors that are `whole`
+/// ([`Extent::is_whole`](crate::bound::Extent::is_whole)) as they are.
+pub(crate) fn steps(norm: f64, whole: bool) -> f32 {
+    if whole { 1.0 } else { (REACH / norm) as f32 }
 }
 
-/// The step, for lists whose longest vector has length `norm`.
-pub(crate) fn step(norm: f64) -> f32 {
-    (norm / REACH) as f32
+/// The step, for the same lists.
+pub(crate) fn step(norm: f64, whole: bool) -> f32 {
+    if whole { 1.0 } else { (norm / REACH) as f32 }
 }
 
 /// Pairs of components.

@@ -35,7 +35,12 @@ pub use moving::{first_clear, places};
 
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx2;
-use crate::{KernelError, bound::Extent, distance, simd::Isa};
+use crate::{
+    KernelError,
+    bound::{self, Extent},
+    distance,
+    simd::Isa,
+};
 use aligned_vec::{AVec, ConstAlign};
 use core::{fmt, ops::Range};
 use planes::{PIECE, SUBPANELS};
@@ -324,7 +329,8 @@ impl Rows {
         } else {
             distance::reference(crate::Metric::InnerProduct, row, row)
         };
-        self.extent.grow(self.d, wide, error2);
+        let whole = error2.is_none() && bound::are_whole(row);
+        self.extent.grow(self.d, wide, error2, whole);
         self.len += 1;
     }
 
@@ -448,8 +454,8 @@ impl Rows {
         wide: &mut AVec<f32, ConstAlign<64>>,
         out: &mut [u16],
     ) -> f32 {
-        let (d, longest) = (self.d, self.extent.seen());
-        let steps = int16::steps(longest);
+        let (d, longest, whole) = (self.d, self.extent.seen(), self.extent.is_whole());
+        let steps = int16::steps(longest, whole);
         for (panel, out) in panels.zip(out.chunks_exact_mut(int16::panel_size(d))) {
             let panel = panel..panel + 1;
             if self.layout == Layout::F16 {
@@ -469,7 +475,7 @@ impl Rows {
                 }
             }
         }
-        int16::step(longest)
+        int16::step(longest, whole)
     }
 
     /// Writes panels as f32 `[panels, d, PANEL]`, with the exact values.

@@ -267,7 +267,7 @@ impl Rows {
         let mut extent = Extent::default();
         if largest.is_finite() {
             if self.len > 0 {
-                extent.grow(self.d, f64::from(largest), None);
+                extent.grow(self.d, f64::from(largest), None, true);
             }
         } else {
             let mut row = vec![0.0; self.d];
@@ -277,9 +277,10 @@ impl Rows {
                     self.copy_row(slot, &mut row);
                     norm2 = distance::reference(Metric::InnerProduct, &row, &row);
                 }
-                extent.grow(self.d, norm2, None);
+                extent.grow(self.d, norm2, None, true);
             }
         }
+        extent.fraction = self.extent.fraction;
         extent.error = self.extent.error.min(extent.norm * ROUNDING);
         self.extent = extent;
     }

@@ -226,7 +226,10 @@ impl<'a> Worker<'a> {
             return;
         }
         let rows = self.block.problem.lists[piece.list as usize].rows();
-        let step = strip_panels(rows, self.block, queries.len(), exact);
+        let most = strip_panels(rows, self.block, queries.len(), exact);
+        // Of about equal size: a short one costs its queries as much to begin.
+        let panels = piece.panels.len();
+        let step = panels.div_ceil(panels.div_ceil(most).max(1)).max(1);
         let size = rows.panel_bytes() / size_of::<u16>();
         let own = self.high(piece);
         let mut first = piece.panels.start;

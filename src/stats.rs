@@ -34,8 +34,8 @@ pub struct SearchStats {
     pub rows_scanned: Option<u64>,
     /// (query, non-empty list) pairs read; `None` as above.
     pub lists_scanned: Option<u64>,
-    /// (query, row) pairs compared exactly after a filter let them pass, which may vary with threads: none
-    /// where the filter's own values are exact, as on a CPU for bytes (SIFT, images) and other short vectors of whole
+    /// (query, row) pairs compared exactly after a filter let them pass, which may vary with threads; not those
+    /// whose value by the filter is exact, as on a CPU for bytes (SIFT, images) and other short vectors of whole
     /// numbers. `None` as above.
     pub rows_reranked: Option<u64>,
     /// The limit, where it left out any row (torch-ivf `effective_max_codes`);

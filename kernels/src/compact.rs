@@ -108,7 +108,8 @@ pub(crate) mod avx512 {
         unsafe {
             [
                 _mm512_maskz_loadu_epi64(live as u8, at.cast()),
-                _mm512_maskz_loadu_epi64((live >> 8) as u8, at.add(8).cast()),
+                // Not read where fewer than nine are live: then it may lie beyond the slots.
+                _mm512_maskz_loadu_epi64((live >> 8) as u8, at.wrapping_add(8).cast()),
             ]
         }
     }

@@ -16,8 +16,10 @@ use core::{
 };
 use pulp::{Simd, WithSimd};
 
-/// Queries that one thread finishes before it takes the next.
+/// Queries that one thread finishes before it takes the next, at most.
 const QUERIES: usize = 32;
+/// Rows that it puts together before it compares them, about.
+const ROWS: usize = 4096;
 
 /// Where answers go: `stride` places for every query.
 pub(super) struct Places<'a> {
@@ -35,16 +37,17 @@ pub(super) fn finish(
 ) -> u64 {
     let stride = places.stride;
     let queries = places.labels.len() / stride;
-    let distances = places.distances.chunks_mut(QUERIES * stride);
-    let labels = places.labels.chunks_mut(QUERIES * stride);
+    let step = (ROWS / block.problem.k).clamp(1, QUERIES);
+    let distances = places.distances.chunks_mut(step * stride);
+    let labels = places.labels.chunks_mut(step * stride);
     let answers = distances.zip(labels).enumerate();
-    let workers = workers.min(queries.div_ceil(QUERIES));
+    let workers = workers.min(queries.div_ceil(step));
     let total = AtomicU64::new(0);
     share(workers, answers, |(part, (distances, labels))| {
         let rows = block.isa.run(Finish {
             block,
             found,
-            first: part * QUERIES,
+            first: part * step,
             stride,
             distances,
             labels,

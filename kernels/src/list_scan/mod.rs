@@ -233,8 +233,8 @@ pub struct Best {
     pub labels: Vec<i64>,
     /// Rows compared, over all queries.
     pub rows_scanned: u64,
-    /// Rows compared exactly after a filter let them pass; may vary with threads. None where the filter's
-    /// own keys are exact (`bound.rs`).
+    /// Rows compared exactly after a filter let them pass; may vary with threads. Those whose filter
+    /// key is exact already (`bound.rs`) are not counted.
     pub rows_reranked: u64,
     /// Non-empty (query, list) pairs read.
     pub lists_scanned: u64,

@@ -409,7 +409,7 @@ impl Bounds {
         let mut extent = Extent::default();
         extent.grow(d, f64::from(self.norm2), self.error2, !self.fraction);
         if let Some(long) = self.long {
-            extent.grow(d, long, None, false);
+            extent.grow(d, long, None, !self.fraction);
         }
         extent
     }

@@ -60,6 +60,8 @@ pub enum Family {
     Normal,
     /// Integers from -3 to 3: sums are exact, ties many.
     Integers,
+    /// Whole numbers, bytes or of both signs, of lengths around 2^12: below, sums of their products are exact.
+    Whole,
     /// Around 1e18 to beyond the root of the largest f32, 1e30, 3e38.
     Huge,
     /// The last 65536 finite values, most of which round to infinity in fewer bits.
@@ -91,9 +93,10 @@ pub enum Family {
 /// Lower halves of a value at the ends of, and around the tie of, a rounding to the upper half.
 pub const EDGES: [u32; 6] = [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff];
 
-pub const FAMILIES: [Family; 15] = [
+pub const FAMILIES: [Family; 16] = [
     Family::Normal,
     Family::Integers,
+    Family::Whole,
     Family::Huge,
     Family::NearMax,
     Family::Tiny,
@@ -122,6 +125,10 @@ impl Source {
         let root = f32::MAX.sqrt() / (d as f32).sqrt();
         let scale = match family {
             Family::Huge => rng.pick(&[1e18, 1e19, 0.3 * root, 0.5 * root, root, 1e30, 3e38]),
+            Family::Whole => {
+                let longest = 4096.0 / (d as f32).sqrt();
+                rng.pick(&[255.0, 0.5 * longest, longest, 1.5 * longest, 3.0 * longest])
+            }
             Family::Tiny => rng.pick(&[1e-18, 1e-20, 1e-22, 1e-30, 1e-38, 1e-42]),
             Family::Offset => rng.pick(&[1e3, 1e6]),
             Family::Brink => 1e18 / (d as f32).sqrt() * rng.pick(&[0.5, 0.99, 0.999, 1.0]),
@@ -160,6 +167,14 @@ impl Source {
         let value = match self.family {
             Family::Normal | Family::Huge => rng.normal() * self.scale,
             Family::Integers => small_integer(rng),
+            Family::Whole => {
+                let value = rng.below(self.scale as usize + 1) as f32;
+                if self.scale == 255.0 {
+                    value
+                } else {
+                    rng.signed(value)
+                }
+            }
             Family::NearMax => {
                 let value = f32::from_bits(0x7f7f_0000 + rng.below(0x1_0000) as u32);
                 rng.signed(value)

@@ -33,13 +33,16 @@ pub(super) fn finish(
     block: &Block<'_>,
     found: &[Seekers],
     workers: usize,
-    places: Places<'_>,
+    Places {
+        stride,
+        distances,
+        labels,
+    }: Places<'_>,
 ) -> u64 {
-    let stride = places.stride;
-    let queries = places.labels.len() / stride;
+    let queries = labels.len() / stride;
     let step = (ROWS / block.problem.k).clamp(1, QUERIES);
-    let distances = places.distances.chunks_mut(step * stride);
-    let labels = places.labels.chunks_mut(step * stride);
+    let distances = distances.chunks_mut(step * stride);
+    let labels = labels.chunks_mut(step * stride);
     let answers = distances.zip(labels).enumerate();
     let workers = workers.min(queries.div_ceil(step));
     let total = AtomicU64::new(0);

@@ -178,19 +178,18 @@ impl Seekers {
     #[inline(always)]
     pub fn places(&mut self, query: u32) -> (&mut [f32; PANEL], &mut [Slot; PANEL]) {
         let seeker = &mut self.each[query as usize];
-        let base = match seeker.base {
-            Some(base) => base,
-            None => {
-                let base = self.taken;
-                self.taken += self.room;
-                if self.keys.len() < self.taken {
-                    self.keys.resize(self.taken, 0.0);
-                }
-                if self.at.len() < self.taken {
-                    self.at.resize(self.taken, Slot::NONE);
-                }
-                *seeker.base.insert(base)
+        let base = if let Some(base) = seeker.base {
+            base
+        } else {
+            let base = self.taken;
+            self.taken += self.room;
+            if self.keys.len() < self.taken {
+                self.keys.resize(self.taken, 0.0);
             }
+            if self.at.len() < self.taken {
+                self.at.resize(self.taken, Slot::NONE);
+            }
+            *seeker.base.insert(base)
         };
         let first = base + seeker.waiting;
         let keys = self.keys[first..].first_chunk_mut();

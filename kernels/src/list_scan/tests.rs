@@ -580,7 +580,7 @@ fn whole_numbers_are_compared_once() {
         let d = draws.pick(&[1, 7, 16, 64, 100, 784]);
         let layout = draws.pick(&Layout::ALL);
         // Components, of which both signs, so that vectors of nearly 2^12 are up to 2^13 apart.
-        let longest = ((1 << 12) as f64 * 0.999 / (d as f64).sqrt()) as i32;
+        let longest = (4096.0 * 0.999 / (d as f64).sqrt()) as i32;
         let largest = draws.pick(&[1, longest.min(100), longest.min(256), longest, 3 * longest]);
         let whole = case % 4 != 0;
         let mut value = || {

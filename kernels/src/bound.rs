@@ -46,7 +46,7 @@ pub(crate) struct Extent {
     pub fraction: bool,
 }
 
-/// Whether all components are whole numbers, of such a size that those of vectors which are not too long are told.
+/// Whether all components are whole numbers; only sure for those below 2²², which [`Extent::is_whole`] sees to.
 #[inline(always)]
 pub(crate) fn are_whole(row: &[f32]) -> bool {
     // Added to a number of less than 2²², this leaves its nearest integer.

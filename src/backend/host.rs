@@ -36,8 +36,6 @@ pub struct HostLists {
     lists: Vec<Arc<Rows>>,
 }
 
-/// Rows appended to a list at once.
-const APPENDED: usize = 4 * PANEL;
 /// Rows below which appending on one thread is quicker.
 const SERIAL_ROWS: usize = 256;
 /// Bytes up to which copying on one thread is quicker.
@@ -62,13 +60,14 @@ impl<B: HostTensors> ListStore<B> for HostLists {
         }
         let d = self.d;
         let few = lists.len() < SERIAL_ROWS;
+        let piece = laid_out(d).unwrap_or(1);
         B::with_slice(rows, |rows| {
             let fill = |(list, members): (&mut Arc<Rows>, Vec<usize>)| {
                 if !members.is_empty() {
                     let list = Arc::make_mut(list);
                     list.reserve(members.len());
-                    let mut some = Vec::with_capacity(members.len().min(APPENDED) * d);
-                    for members in members.chunks(APPENDED) {
+                    let mut some = Vec::with_capacity(members.len().min(piece) * d);
+                    for members in members.chunks(piece) {
                         some.clear();
                         for row in members {
                             some.extend_from_slice(&rows[row * d..(row + 1) * d]);
@@ -127,10 +126,9 @@ impl<B: HostTensors> ListStore<B> for HostLists {
         let Some(empty) = self.lists.first().cloned() else {
             return Ok(false);
         };
-        let piece = (FILL_BYTES / (self.d * size_of::<f32>()) / PANEL).max(1) * PANEL;
-        if piece * self.d * size_of::<f32>() > MOST_FILL_BYTES {
+        let Some(piece) = laid_out(self.d) else {
             return Ok(false);
-        }
+        };
         let sizes = filling.sizes.iter().enumerate();
         let lists: Vec<_> = sizes
             .filter(|&(_, &n)| n > 0)
@@ -242,6 +240,14 @@ impl<B: HostTensors> ListStore<B> for HostLists {
 const FILL_BYTES: usize = 256 << 10;
 /// The same where 16 vectors have more.
 const MOST_FILL_BYTES: usize = 1 << 20;
+
+/// Vectors of `d` components laid out at once: whole panels; `None` where a panel is too large for that.
+fn laid_out(d: usize) -> Option<usize> {
+    let size = d * size_of::<f32>();
+    let rows = (FILL_BYTES / size / PANEL).max(1) * PANEL;
+    (rows * size <= MOST_FILL_BYTES).then_some(rows)
+}
+
 /// Threads that lay out what one reads: more would wait for it.
 const FILL_HELPERS: usize = 3;
 

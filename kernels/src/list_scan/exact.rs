@@ -57,19 +57,16 @@ pub(super) fn exact<S: Simd>(
 }
 
 /// Asks for rows before they are compared.
-pub(super) struct Ahead<'a, 'b> {
-    lists: &'a [List<'b>],
+pub(super) struct Ahead<'a> {
+    lists: &'a [List<'a>],
     /// What was not asked for yet.
     rows: core::slice::Iter<'a, Slot>,
 }
 
-impl<'a, 'b> Ahead<'a, 'b> {
+impl<'a> Ahead<'a> {
     /// Asks for the first of `rows`.
     #[inline(always)]
-    pub fn new(problem: &Problem<'a>, rows: &'a [Slot]) -> Self
-    where
-        'a: 'b,
-    {
+    pub fn new(problem: &Problem<'a>, rows: &'a [Slot]) -> Self {
         let first = rows
             .first()
             .map(|at| problem.lists[at.list as usize].rows());

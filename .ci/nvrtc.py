@@ -42,7 +42,7 @@ class Nvrtc:
         return f"{major.value}.{minor.value}"
 
     def compile(self, source, architecture):
-        """The log of a compilation to machine code, or an error with it."""
+        """The log of a compilation to machine code, and the code; or an error with the log."""
         program = ctypes.c_void_p()
         self.call(
             "nvrtcCreateProgram", ctypes.byref(program), source.encode(), None, 0, None, None
@@ -61,14 +61,16 @@ class Nvrtc:
         self.call("nvrtcGetProgramLogSize", program, ctypes.byref(size))
         log = ctypes.create_string_buffer(size.value)
         self.call("nvrtcGetProgramLog", program, log)
-        code = ctypes.c_size_t()
+        code = ctypes.create_string_buffer(0)
         if not status:
-            self.call("nvrtcGetCUBINSize", program, ctypes.byref(code))
+            self.call("nvrtcGetCUBINSize", program, ctypes.byref(size))
+            code = ctypes.create_string_buffer(size.value)
+            self.call("nvrtcGetCUBIN", program, code)
         self.lib.nvrtcDestroyProgram(ctypes.byref(program))
         text = log.value.decode(errors="replace")
-        if status or not code.value:
+        if status or not len(code):
             raise RuntimeError(text or self.lib.nvrtcGetErrorString(status).decode())
-        return text
+        return text, code.raw
 
 
 def number(pattern, text):
@@ -132,6 +134,11 @@ def summary(results):
         )
 
 
+def architecture_of(path):
+    """sm_90 as CubeCL names it, with the instructions that only it has."""
+    return path.parent.name.replace("sm_90", "sm_90a")
+
+
 def start(wheels):
     """NVRTC compiles one source at a time, so each process has its own."""
     global nvrtc
@@ -140,10 +147,8 @@ def start(wheels):
 
 def compile_file(path):
     source = path.read_text()
-    # sm_90 as CubeCL names it, with the instructions that only it has.
-    architecture = path.parent.name.replace("sm_90", "sm_90a")
     try:
-        return Result(path, source, nvrtc.compile(source, architecture))
+        return Result(path, source, nvrtc.compile(source, architecture_of(path))[0])
     except RuntimeError as error:
         return f"{path}: {error}"
 

@@ -346,8 +346,8 @@ mod tests {
             (&cpu, true, true, 3, 17, Order::QueryMajor),
             (&cpu, true, true, 4, 13, Order::ListMajor),
             (&nine, true, true, 9, 512, Order::QueryMajor),
-            (&gpu, true, false, 63, 32, Order::QueryMajor),
-            (&gpu, true, false, 64, 32, Order::ListMajor),
+            (&gpu, true, false, 31, 32, Order::QueryMajor),
+            (&gpu, true, false, 32, 32, Order::ListMajor),
             (&gpu, false, false, 1, 1, Order::ListMajor),
         ] {
             let p = IvfProblem {

@@ -4,7 +4,10 @@
 //! one each in four units of a plane, are all sixteen. The tree of additions is the same, so both
 //! forms return the same bits, and where the device's fused multiply-add is fused, those of the CPU.
 
-use super::queue::is_special;
+use super::{
+    lanes::{NEXT, NEXT_BUT_ONE, lane},
+    queue::is_special,
+};
 use crate::Metric;
 use cubecl::prelude::*;
 
@@ -28,6 +31,16 @@ impl Compare {
             lanes,
         }
     }
+
+    /// Vectors of a row that one unit reads at most.
+    pub const fn each(self) -> usize {
+        self.vectors.div_ceil(self.lanes as usize)
+    }
+
+    /// Whether all units of a row read a vector when they read their `i`-th.
+    pub const fn is_whole(self, i: usize) -> bool {
+        (i + 1) * self.lanes as usize <= self.vectors
+    }
 }
 
 /// Scale that keeps any product of two f32 far inside the range: 2⁻⁸⁰.
@@ -50,7 +63,7 @@ pub fn key<F: Float, N: Size>(
 ) -> f32 {
     let sum = if comptime!(compare.lanes == 4) {
         let mut sum = Vector::<f32, N>::new(zero);
-        let lane = (UNIT_POS % 4) as usize;
+        let lane = lane(compare.lanes) as usize;
         for i in 0..comptime!(compare.vectors / 4) {
             let at = i * 4 + lane;
             sum = step::<N>(query[at], wide::<F, N>(rows[row + at]), sum, compare);
@@ -133,8 +146,8 @@ pub fn step<N: Size>(
 #[cube]
 pub fn halves<N: Size>(sum: Vector<f32, N>) -> Vector<f32, N> {
     // 0..8 with 8..16, then 0..4 with 4..8.
-    let near = sum + exchange::<N>(sum, 2u32);
-    near + exchange::<N>(near, 1u32)
+    let near = sum + exchange::<N>(sum, NEXT_BUT_ONE);
+    near + exchange::<N>(near, NEXT)
 }
 
 /// The four sums of another unit of the plane.

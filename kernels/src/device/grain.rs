@@ -1,5 +1,7 @@
 //! How finely scans are cut for a device: what may be tuned. No answer depends on it.
 
+use super::lanes::whole;
+
 /// What keeps pairs of a row and a query from being compared exactly, where a scan reads list by list: a
 /// bound that their distance is proven not to be below. The answer does not depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -79,7 +81,7 @@ impl Grain {
     /// Units of a cube on a device that has `most`: whole groups of `lanes`, at least 32 where there are so
     /// many.
     pub(crate) fn units(&self, most: u32, lanes: u32) -> usize {
-        (most.min(self.units.max(32)) / lanes * lanes) as usize
+        whole(most.min(self.units.max(32)), lanes) as usize
     }
 }
 

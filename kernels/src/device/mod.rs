@@ -20,6 +20,7 @@ pub(crate) mod claim;
 pub(crate) mod distance;
 mod grain;
 mod home;
+pub(crate) mod lanes;
 mod probe;
 pub(crate) mod queue;
 pub(crate) mod queues;
@@ -115,10 +116,10 @@ impl Facts {
     pub fn of<R: Runtime>(client: &ComputeClient<R>) -> Self {
         let properties = client.properties();
         let hardware = &properties.hardware;
-        let planes = properties.features.plane.contains(Plane::Ops) && hardware.plane_size_min >= 4;
+        let planes = properties.features.plane.contains(Plane::Ops)
+            && hardware.plane_size_min >= lanes::BUNDLE;
         Self {
-            // Whole groups of lanes.
-            units: hardware.max_units_per_cube.min(hardware.max_cube_dim.0) & !3,
+            units: lanes::whole(hardware.max_units_per_cube.min(hardware.max_cube_dim.0), 4),
             shared: hardware.max_shared_memory_size,
             buffer: usize::try_from(properties.memory.max_page_size).unwrap_or(usize::MAX),
             lanes: if planes { 4 } else { 1 },

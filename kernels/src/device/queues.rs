@@ -176,7 +176,7 @@ impl Queues {
         let q = UNIT_POS as usize;
         if q < sizes.queues {
             let count = self.count_now(q, sizes);
-            let mut turn = count * 2u32 >= comptime!(sizes.room() as u32);
+            let mut turn = self.is_half_full(q, sizes);
             if comptime!(last) {
                 turn = self.held[q] + count > k;
             }
@@ -208,6 +208,11 @@ impl Queues {
     /// Pairs that wait in buffer `q`.
     fn count_now(&self, q: usize, #[comptime] sizes: Sizes) -> u32 {
         min(self.waiting[q].load(), comptime!(sizes.room() as u32))
+    }
+
+    /// Whether half of buffer `q` or more is taken.
+    pub fn is_half_full(&self, q: usize, #[comptime] sizes: Sizes) -> bool {
+        self.count_now(q, sizes) * 2u32 >= comptime!(sizes.room() as u32)
     }
 
     /// Whether queue `q` holds more than k pairs. Its own unit calls it.

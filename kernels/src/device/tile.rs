@@ -3,6 +3,7 @@
 
 use super::{
     distance::{Compare, fold, halves, scaled, step, wide},
+    lanes::{NEXT, NEXT_BUT_ONE, lane},
     queue::is_special,
 };
 use cubecl::prelude::*;
@@ -30,6 +31,80 @@ impl Block {
     }
 }
 
+/// What a unit reads of the rows of a block, all at once: of row `r` vectors `r * each` and on, where `each`
+/// is [`Compare::each`]; zeros behind a row's end. `starts` is where the rows start, in vectors.
+#[cube]
+pub fn held<F: Float, N: Size>(
+    rows: &Array<Vector<F, N>>,
+    starts: &Array<usize>,
+    #[comptime] block: Block,
+    #[comptime] compare: Compare,
+) -> Array<Vector<f32, N>> {
+    let each = comptime!(compare.each());
+    let mut held = Array::<Vector<f32, N>>::new(comptime!(block.rows * each));
+    #[unroll]
+    for i in 0..each {
+        let at = at(i, compare);
+        #[unroll]
+        for r in 0..block.rows {
+            let mut vector = Vector::<f32, N>::new(0.0f32);
+            if is_there(i, compare) {
+                vector = wide::<F, N>(rows[starts[r] + at]);
+            }
+            held[comptime!(r * each + i)] = vector;
+        }
+    }
+    held
+}
+
+/// The `i`-th vector of a row that this unit reads.
+#[cube]
+pub fn at(i: usize, #[comptime] compare: Compare) -> usize {
+    i * comptime!(compare.lanes as usize) + lane(compare.lanes) as usize
+}
+
+/// Whether a row has that vector.
+#[cube]
+pub fn is_there(#[comptime] i: usize, #[comptime] compare: Compare) -> bool {
+    if comptime!(compare.is_whole(i)) {
+        true.runtime()
+    } else {
+        at(i, compare) < compare.vectors
+    }
+}
+
+/// Vectors `i` of what [`held`] read, of each row.
+#[cube]
+pub fn of_held<N: Size>(
+    held: &Array<Vector<f32, N>>,
+    #[comptime] i: usize,
+    #[comptime] block: Block,
+    #[comptime] compare: Compare,
+) -> Array<Vector<f32, N>> {
+    let mut loaded = Array::<Vector<f32, N>>::new(block.rows);
+    #[unroll]
+    for r in 0..block.rows {
+        loaded[r] = held[comptime!(r * compare.each() + i)];
+    }
+    loaded
+}
+
+/// Vector `at` of every row.
+#[cube]
+pub fn loaded<F: Float, N: Size>(
+    rows: &Array<Vector<F, N>>,
+    starts: &Array<usize>,
+    at: usize,
+    #[comptime] block: Block,
+) -> Array<Vector<f32, N>> {
+    let mut loaded = Array::<Vector<f32, N>>::new(block.rows);
+    #[unroll]
+    for r in 0..block.rows {
+        loaded[r] = wide::<F, N>(rows[starts[r] + at]);
+    }
+    loaded
+}
+
 /// The partial sums of all pairs of a block: all sixteen of a pair as four vectors, or one of them
 /// where four units read a row together. `first` is where the queries start in `kept`, `starts` where
 /// the rows start, in vectors. All units of a row call it together.
@@ -44,19 +119,14 @@ pub fn sums<F: Float, N: Size>(
     #[comptime] compare: Compare,
 ) -> Array<Vector<f32, N>> {
     let own = comptime!(4 / compare.lanes as usize);
-    let lane = UNIT_POS as usize % comptime!(compare.lanes as usize);
-    let mut sums = Array::<Vector<f32, N>>::new(comptime!(block.pairs() * own));
-    #[unroll]
-    for s in 0..comptime!(block.pairs() * own) {
-        sums[s] = Vector::<f32, N>::new(zero);
-    }
+    let lane = lane(compare.lanes) as usize;
+    let mut sums = nothing::<N>(zero, comptime!(block.pairs() * own));
     for i in 0..comptime!(compare.vectors / 4) {
         #[unroll]
         for part in 0..own {
             let at = i * 4 + lane + part;
-            term::<F, N>(
-                kept, first, rows, starts, &mut sums, at, part, block, compare,
-            );
+            let loaded = loaded::<F, N>(rows, starts, at, block);
+            term::<N>(kept, first, &loaded, &mut sums, at, part, block, compare);
         }
     }
     if comptime!(compare.vectors % 4 > 0) {
@@ -64,22 +134,53 @@ pub fn sums<F: Float, N: Size>(
         for part in 0..own {
             let at = comptime!(compare.vectors / 4 * 4) + lane + part;
             if at < compare.vectors {
-                term::<F, N>(
-                    kept, first, rows, starts, &mut sums, at, part, block, compare,
-                );
+                let loaded = loaded::<F, N>(rows, starts, at, block);
+                term::<N>(kept, first, &loaded, &mut sums, at, part, block, compare);
             }
         }
     }
     sums
 }
 
-/// One vector of every row and query.
+/// [`sums`] of rows that are [`held`], where four units read a row together.
 #[cube]
-fn term<F: Float, N: Size>(
+pub fn sums_of_held<N: Size>(
     kept: &SharedMemory<Vector<f32, N>>,
     first: usize,
-    rows: &Array<Vector<F, N>>,
-    starts: &Array<usize>,
+    held: &Array<Vector<f32, N>>,
+    zero: f32,
+    #[comptime] block: Block,
+    #[comptime] compare: Compare,
+) -> Array<Vector<f32, N>> {
+    let mut sums = nothing::<N>(zero, comptime!(block.pairs()));
+    #[unroll]
+    for i in 0..comptime!(compare.each()) {
+        let at = at(i, compare);
+        let loaded = of_held::<N>(held, i, block, compare);
+        if is_there(i, compare) {
+            term::<N>(kept, first, &loaded, &mut sums, at, 0usize, block, compare);
+        }
+    }
+    sums
+}
+
+/// `n` sums of nothing.
+#[cube]
+fn nothing<N: Size>(zero: f32, #[comptime] n: usize) -> Array<Vector<f32, N>> {
+    let mut sums = Array::<Vector<f32, N>>::new(n);
+    #[unroll]
+    for s in 0..n {
+        sums[s] = Vector::<f32, N>::new(zero);
+    }
+    sums
+}
+
+/// One vector of every row and query.
+#[cube]
+fn term<N: Size>(
+    kept: &SharedMemory<Vector<f32, N>>,
+    first: usize,
+    loaded: &Array<Vector<f32, N>>,
     sums: &mut Array<Vector<f32, N>>,
     at: usize,
     #[comptime] part: usize,
@@ -87,11 +188,6 @@ fn term<F: Float, N: Size>(
     #[comptime] compare: Compare,
 ) {
     let own = comptime!(4 / compare.lanes as usize);
-    let mut loaded = Array::<Vector<f32, N>>::new(block.rows);
-    #[unroll]
-    for r in 0..block.rows {
-        loaded[r] = wide::<F, N>(rows[starts[r] + at]);
-    }
     #[unroll]
     for q in 0..block.queries {
         let query = kept[first + q * compare.vectors + at];
@@ -131,20 +227,25 @@ pub fn shared_out<N: Size>(
 ) -> Array<f32> {
     let mut found = Array::<f32>::new(comptime!(block.own(compare)));
     if comptime!(compare.lanes == 4) {
-        let lane = UNIT_POS % 4u32;
+        let lane = lane(compare.lanes);
         let half = comptime!(block.pairs() / 2);
         #[unroll]
         for i in 0..half {
-            sums[i] = handed::<N>(sums[i], sums[comptime!(i + half)], lane >= 2u32, 2u32);
+            sums[i] = four_handed::<N>(
+                sums[i],
+                sums[comptime!(i + half)],
+                lane >= 2u32,
+                NEXT_BUT_ONE,
+            );
         }
         let quarter = comptime!(block.pairs() / 4);
         #[unroll]
         for i in 0..quarter {
-            let last = handed::<N>(
+            let last = four_handed::<N>(
                 sums[i],
                 sums[comptime!(i + quarter)],
                 lane % 2u32 == 1u32,
-                1u32,
+                NEXT,
             );
             found[i] = fold::<N>(last);
         }
@@ -166,16 +267,16 @@ pub fn pair_of(
 ) -> usize {
     let mut pair = i.runtime();
     if comptime!(compare.lanes == 4) {
-        let lane = (UNIT_POS % 4u32) as usize;
+        let lane = lane(compare.lanes) as usize;
         pair += (lane / 2usize) * comptime!(block.pairs() / 2)
             + (lane % 2usize) * comptime!(block.pairs() / 4);
     }
     pair
 }
 
-/// `low` (else `high`, in the upper unit) added to that of the unit it is exchanged with.
+/// [`handed`] for four sums.
 #[cube]
-fn handed<N: Size>(
+fn four_handed<N: Size>(
     low: Vector<f32, N>,
     high: Vector<f32, N>,
     upper: bool,
@@ -184,10 +285,15 @@ fn handed<N: Size>(
     let mut sum = Vector::<f32, N>::new(0.0f32);
     #[unroll]
     for j in 0..4usize {
-        let kept = select(upper, high[j], low[j]);
-        sum[j] = kept + plane_shuffle_xor(select(upper, low[j], high[j]), mask);
+        sum[j] = handed(low[j], high[j], upper, mask);
     }
     sum
+}
+
+/// `low` (else `high`, in the upper unit) added to that of the unit it is exchanged with.
+#[cube]
+pub fn handed(low: f32, high: f32, upper: bool, #[comptime] mask: u32) -> f32 {
+    select(upper, high, low) + plane_shuffle_xor(select(upper, low, high), mask)
 }
 
 /// The key of a pair whose sum is known: query at vector `query` of `kept`, row at vector `row`.

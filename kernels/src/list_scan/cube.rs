@@ -7,6 +7,7 @@ use super::{
 use crate::device::{
     claim,
     distance::key,
+    lanes::{group, lane},
     queue::{Queue, key_bits},
 };
 use cubecl::prelude::*;
@@ -51,8 +52,8 @@ pub(super) fn slice(part: &PartArgs, #[comptime] print: Blueprint) -> Slice {
         query: part.first + local,
         split: cube - local * part.splits,
         groups: comptime!(print.queue.units as u32 / print.compare.lanes).runtime(),
-        group: UNIT_POS / comptime!(print.compare.lanes),
-        leader: UNIT_POS % comptime!(print.compare.lanes) == 0u32,
+        group: group(print.compare.lanes),
+        leader: lane(print.compare.lanes) == 0u32,
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     device::{
         Facts, VECTOR, array, claim,
         distance::Compare,
+        lanes::{group, whole},
         queue::{before, is_special, key_bits},
         tile::{Block, key_of, sum_of, sums},
     },
@@ -32,7 +33,7 @@ const SMALL_LIST: usize = 8192;
 
 /// Units of a cube: whole groups of lanes.
 pub(crate) fn units(facts: &Facts) -> usize {
-    (facts.units.min(128) / facts.lanes * facts.lanes) as usize
+    whole(facts.units.min(128), facts.lanes) as usize
 }
 
 /// Queries of a cube: what registers and shared memory hold; `None` if not even one fits.
@@ -152,7 +153,6 @@ fn nearest<F: Float, N: Size>(
         terminate!();
     }
     let vectors = comptime!(print.compare.vectors);
-    let lanes = comptime!(print.compare.lanes);
     let groups = comptime!(print.units / print.compare.lanes as usize);
     let mut kept =
         SharedMemory::<Vector<f32, N>>::new(comptime!(print.block * print.compare.vectors));
@@ -165,7 +165,7 @@ fn nearest<F: Float, N: Size>(
     claim::words(&mut all_ords);
     sync_cube();
     load::<N>(queries, &mut kept, &barred, first, nq as usize, print);
-    let group = UNIT_POS as usize / lanes as usize;
+    let group = group(print.compare.lanes) as usize;
     let mut best_key = Array::<u32>::new(print.block);
     let mut best_ord = Array::<u32>::new(print.block);
     #[unroll]

@@ -256,8 +256,8 @@ fn no_filter_changes_a_bit_of_any_magnitude() {
     let client = client();
     let mut rng = Rng(74);
     let (n, nlist, nq) = (600, 5, 33);
-    for kind in 0..9 {
-        let number = |rng: &mut Rng| {
+    for kind in 0..12 {
+        let number = |rng: &mut Rng, first: bool| {
             let x = rng.float();
             match kind {
                 0 => x,
@@ -268,7 +268,9 @@ fn no_filter_changes_a_bit_of_any_magnitude() {
                 5 => x * 2e38,
                 6 => x * 1.5e19,
                 7 => x * 10_f32.powi(rng.below(70) as i32 - 35),
-                _ => rng.pick(&[0.0, -0.0, 1e-45, 1.0, -3e38, 3e38]),
+                8 => rng.pick(&[0.0, -0.0, 1e-45, 1.0, -3e38, 3e38]),
+                // Distances within the range, of which some squared norms of queries are beyond.
+                _ => x * 1e17 + if first { 1.2e19 } else { 0.0 },
             }
         };
         let d = rng.pick(&[3, 16, 40, 129]);
@@ -280,7 +282,7 @@ fn no_filter_changes_a_bit_of_any_magnitude() {
             vec![vec![0.0; d]; nlist],
             vec![0; nlist],
         );
-        let rows: Vec<f32> = (0..n * d).map(|_| number(&mut rng)).collect();
+        let rows: Vec<f32> = (0..n * d).map(|i| number(&mut rng, i % d == 0)).collect();
         let of: Vec<u32> = (0..n).map(|_| rng.below(nlist) as u32).collect();
         let added = Added {
             rows: &upload(&client, &rows),
@@ -291,7 +293,18 @@ fn no_filter_changes_a_bit_of_any_magnitude() {
         world.lists.append(&added, |_, slot| held[slot]).unwrap();
         // Some queries are rows.
         let queries: Vec<f32> = (0..nq * d)
-            .map(|i| if i < 9 * d { rows[i] } else { number(&mut rng) })
+            .map(|i| {
+                if i < 9 * d {
+                    rows[i]
+                } else {
+                    let grown = if kind > 8 {
+                        1.5 + rng.float() * 0.15
+                    } else {
+                        1.0
+                    };
+                    number(&mut rng, i % d == 0) * grown
+                }
+            })
             .collect();
         let on = upload(&client, &queries);
         let named: Vec<u32> = (0..nq).flat_map(|_| 0..nlist as u32).collect();

@@ -11,7 +11,11 @@ use crate::{
     select_k,
 };
 
-/// Shared memory of a cube at most, so that several share a multiprocessor that has more.
+/// Shared memory of a cube at most, so that several share a multiprocessor that has more: this, or a quarter of
+/// what there is.
+///
+/// Origin: arithmetic, not measured on a GPU. 16 queries of 768 components fit a quarter of an H100's 227 KB; 8, as in
+/// 48 KB, do 4 operations a byte of rows, more than its second cache can feed.
 const SHARED: usize = 48 << 10;
 
 /// The same for tensor cores, whose tiles pay when they are large.
@@ -57,8 +61,12 @@ impl Load {
 
     /// Queries of a tile at most: no more than read a list, and few enough that there are tasks for
     /// every multiprocessor.
-    fn tile(self, facts: &Facts) -> usize {
-        let tile = 1 << facts.grain.tile.max(2).ilog2();
+    fn tile(self, facts: &Facts, filter: Filter) -> usize {
+        let mut tile = 1 << facts.grain.tile.max(2).ilog2();
+        if filter == Filter::TensorCores {
+            // They want twice as many products of a byte of rows as the arithmetic units beside them would.
+            tile *= 2;
+        }
         let group = self.group.next_power_of_two().clamp(2, tile);
         let pieces = self.rows.div_ceil(facts.grain.rows());
         let busy = self.pairs.saturating_mul(pieces) / (2 * facts.processors.max(1) as usize);
@@ -83,16 +91,30 @@ pub(in crate::list_scan) struct Blueprint {
     pub filter: Filter,
 }
 
-/// Where a product lies among those that tensor cores leave to a unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::list_scan) struct Place {
-    /// The row: `8 * row` behind the unit's first.
-    pub row: usize,
-    /// The matrix of queries.
-    pub matrix: usize,
-    /// Which of the unit's two queries there.
-    pub query: usize,
+/// What a unit compares at once, or what a plane's tensor cores multiply.
+///
+/// Registers decide: a pair's sixteen partial sums take 16 of one unit, or 4 of each of four; a product one of
+/// each. Rows that are held ([`Blueprint::holds`]) take up to 64, and sums 32; where rows are read again for every
+/// block of queries, sums take 64.
+const fn block(filter: Filter, compare: Compare) -> Block {
+    let (rows, queries) = match (filter, compare.lanes, compare.each()) {
+        (Filter::TensorCores, ..) => (32, 32),
+        (Filter::Nothing, 4, ..=4) => (2, 8),
+        (Filter::Nothing, 4, ..=EACH) => (2, 4),
+        (Filter::Nothing, 4, _) => (2, 8),
+        (Filter::Products, 4, ..=EACH) => (2, 16),
+        (Filter::Products, 4, _) => (4, 16),
+        (Filter::Nothing, ..) => (1, 4),
+        (Filter::Products, ..) => (1, 16),
+    };
+    Block { rows, queries }
 }
+
+/// Vectors of a row that a unit holds at most.
+///
+/// Origin: of two rows they are 64 registers, so that with sums and all else a unit takes at most the 168 that three
+/// cubes of 128 units leave to it on an H100 (`.ci/cuda_sources`: 115 to 168, none spilled).
+const EACH: usize = 8;
 
 impl Blueprint {
     /// For `k` and rows of `padded` components; `None` where shared memory is too small for two queries.
@@ -124,31 +146,12 @@ impl Blueprint {
         } else {
             0
         };
-        // The fewest queries of a tile, and what a cube compares at once: with 64 registers of partial
-        // sums (a pair's sixteen lie in one unit or in four), or with 32 of a plane's products.
-        let (few, block) = match (filter, facts.lanes) {
-            (Filter::TensorCores, _) => (
-                MATRIX.queries,
-                Block {
-                    rows: 32,
-                    queries: 32,
-                },
-            ),
-            (_, 4) => (
-                2,
-                Block {
-                    rows: 2,
-                    queries: 8,
-                },
-            ),
-            _ => (
-                2,
-                Block {
-                    rows: 1,
-                    queries: 4,
-                },
-            ),
+        // The fewest queries of a tile.
+        let few = match filter {
+            Filter::TensorCores => MATRIX.queries,
+            _ => 2,
         };
+        let block = block(filter, compare);
         let tensors = facts.tensor_cores && facts.lanes == 4 && units.is_multiple_of(32);
         let possible = match filter {
             Filter::Nothing => true,
@@ -172,10 +175,10 @@ impl Blueprint {
         };
         let shared = facts.shared.min(match filter {
             Filter::TensorCores => SHARED_TENSORS,
-            _ => SHARED,
+            _ => SHARED.max(facts.shared / 4),
         });
         let fits = |tile, pairs| print(tile, pairs).bytes() <= shared;
-        let most = load.tile(facts).max(few).min(units);
+        let most = load.tile(facts, filter).max(few).min(units);
         if !possible || most < few {
             return None;
         }
@@ -221,6 +224,18 @@ impl Blueprint {
         vectors + (vectors + 4) % 8
     }
 
+    /// Whether units keep what they read of their rows in registers while all queries of a tile go by; else rows
+    /// are read again for every block of queries, from a cache.
+    pub fn holds(&self) -> bool {
+        self.compare.lanes == 4 && self.compare.each() <= EACH
+    }
+
+    /// Queries whose pairs with a unit's rows are at most 32, as many as a word has bits.
+    pub fn span(&self) -> usize {
+        let queries = 32 * self.compare.lanes as usize / self.block.rows;
+        queries.min(self.queues.queues)
+    }
+
     /// Rows that a cube compares with its queries from one look at their limits to the next.
     pub fn step(&self) -> usize {
         let together = match self.filter {
@@ -244,46 +259,25 @@ impl Blueprint {
         }
     }
 
-    /// Where pair `i` of those lies, by tensor cores.
-    pub fn place(&self, i: usize) -> Place {
-        let across = self.block.queries / MATRIX.queries;
-        Place {
-            row: i / 2 / across,
-            matrix: i / 2 % across,
-            query: i % 2,
-        }
+    /// Which of those, by tensor cores, is the one of row `8 * row` behind the unit's first with query `query` of the
+    /// two in matrix `matrix`, as a bit.
+    pub fn bit(&self, row: usize, matrix: usize, query: usize) -> u32 {
+        1 << ((row * self.across() + matrix) * 2 + query)
     }
 
-    /// The bits of the pairs of row `r` of a unit among those.
-    pub fn of_row(&self, r: usize) -> u32 {
-        let bits = (0..self.tested()).filter(|&i| self.place(i).row == r);
-        bits.fold(0, |all, i| all | 1 << i)
+    /// The bits of all of row `row`.
+    pub fn of_row(&self, row: usize) -> u32 {
+        ((1 << (2 * self.across())) - 1) << (row * self.across() * 2)
+    }
+
+    /// Matrices of queries that tensor cores multiply at once.
+    pub fn across(&self) -> usize {
+        self.block.queries / MATRIX.queries
     }
 
     /// All of them.
     pub fn all(&self) -> u32 {
         u32::MAX >> (32 - self.tested())
-    }
-
-    /// How far the code of pair `i` is behind that of the first: rows of a step for each query, one for
-    /// each row.
-    pub fn offset(&self, i: usize) -> u32 {
-        let (query, row) = match self.filter {
-            Filter::TensorCores => {
-                let place = self.place(i);
-                (place.matrix * MATRIX.queries + place.query, 8 * place.row)
-            }
-            _ => (i, 0),
-        };
-        (query * self.step() + row) as u32
-    }
-
-    /// How products are summed.
-    pub fn products(&self) -> Compare {
-        Compare {
-            l2: false,
-            ..self.compare
-        }
     }
 
     /// What its filter allows for.
@@ -409,7 +403,7 @@ mod tests {
             (128, 128, 20, Some(8)),
             (64, 128, 20, Some(4)),
             (19_600, 128, 256, Some(8)),
-            (19_600, 768, 20, Some(8)),
+            (19_600, 768, 20, Some(16)),
             (19_600, 4096, 20, Some(2)),
             (19_600, 8192, 20, None),
             (19_600, 128, 257, Some(32)),

@@ -4,9 +4,10 @@ use super::blueprint::Blueprint;
 use crate::{
     device::{
         claim,
+        lanes::group,
         queue::key_bits,
         queues::Queues,
-        tile::{key_of, pair_of, shared_out, sums},
+        tile::{self, key_of, pair_of, shared_out},
     },
     list_scan::cube::slice_start,
 };
@@ -202,12 +203,14 @@ fn compare<F: Float, N: Size>(
     #[comptime] print: Blueprint,
 ) {
     let groups = comptime!(print.queues.units as u32 / print.compare.lanes);
-    let group = UNIT_POS / comptime!(print.compare.lanes);
+    let group = group(print.compare.lanes);
     let mut step = task.from;
     while step < task.to {
-        // Without queues limits change between two launches only.
         if comptime!(print.queues.kept > 0) {
             share(state, names, queues, args, false, print);
+        } else {
+            // Limits change between two launches only.
+            make_room_early(state, names, queues, out, args, print);
         }
         let mut starts = Array::<usize>::new(print.block.rows);
         let mut ords = Array::<u32>::new(print.block.rows);
@@ -220,14 +223,48 @@ fn compare<F: Float, N: Size>(
             starts[r] = position * print.compare.vectors;
             ords[r] = select(inside, ranks[position], u32::MAX);
         }
-        let mut q = 0u32.runtime();
-        while q < task.active {
-            let first = q as usize;
-            let mut bits = keys::<F, N>(kept, rows, &starts, &ords, first, args.zero, print);
-            offer(
-                state, names, queues, out, &mut bits, &ords, first, args, print,
-            );
-            q += comptime!(print.block.queries as u32);
+        let held = if comptime!(print.holds()) {
+            tile::held::<F, N>(rows, &starts, print.block, print.compare)
+        } else {
+            Array::<Vector<f32, N>>::new(1usize)
+        };
+        let mut from = 0u32.runtime();
+        while from < task.active {
+            let to = min(task.active, from + comptime!(print.span() as u32));
+            // A bit for each pair of this unit that a queue took.
+            let mut taken = 0u32.runtime();
+            let mut go = args.k > 0u32;
+            while go {
+                let mut refused = false.runtime();
+                let mut place = 0u32.runtime();
+                let mut q = from;
+                while q < to {
+                    let first = q as usize;
+                    let bits =
+                        keys::<F, N>(kept, rows, &held, &starts, &ords, first, args.zero, print);
+                    #[unroll]
+                    for i in 0..comptime!(print.block.own(print.compare)) {
+                        let pair = pair_of(i, print.block, print.compare);
+                        let q = first + pair % print.block.queries;
+                        let ord = of_row(&ords, pair / print.block.queries, print);
+                        let bit = 1u32 << place;
+                        if queues.wants(q, bits[i], ord) && taken & bit == 0u32 {
+                            if queues.push(q, bits[i], ord, print.queues) {
+                                taken |= bit;
+                            } else {
+                                refused = true;
+                            }
+                        }
+                        place += 1u32;
+                    }
+                    q += comptime!(print.block.queries as u32);
+                }
+                go = queues.any(refused, print.queues);
+                if go {
+                    make_room(state, names, queues, out, args, print);
+                }
+            }
+            from += comptime!(print.span() as u32);
         }
         step += comptime!(print.block.rows as u32) * groups;
     }
@@ -239,6 +276,7 @@ fn compare<F: Float, N: Size>(
 fn keys<F: Float, N: Size>(
     kept: &SharedMemory<Vector<f32, N>>,
     rows: &Array<Vector<F, N>>,
+    held: &Array<Vector<f32, N>>,
     starts: &Array<usize>,
     ords: &Array<u32>,
     first: usize,
@@ -246,7 +284,11 @@ fn keys<F: Float, N: Size>(
     #[comptime] print: Blueprint,
 ) -> Array<u32> {
     let base = first * print.compare.vectors;
-    let mut sums = sums::<F, N>(kept, base, rows, starts, zero, print.block, print.compare);
+    let mut sums = if comptime!(print.holds()) {
+        tile::sums_of_held::<N>(kept, base, held, zero, print.block, print.compare)
+    } else {
+        tile::sums::<F, N>(kept, base, rows, starts, zero, print.block, print.compare)
+    };
     let found = shared_out::<N>(&mut sums, print.block, print.compare);
     let mut bits = Array::<u32>::new(comptime!(print.block.own(print.compare)));
     #[unroll]
@@ -261,40 +303,24 @@ fn keys<F: Float, N: Size>(
     bits
 }
 
-/// Puts the pairs that are wanted into the queues of the block's queries, from `first` on. All units
+/// Empties buffers of queues that keep none before one is full, so that no pair is compared again. All units
 /// call it.
 #[cube]
-fn offer(
+fn make_room_early(
     state: &Array<Atomic<u32>>,
     names: &SharedMemory<u32>,
     queues: &mut Queues,
     out: &mut Array<u32>,
-    bits: &mut Array<u32>,
-    ords: &Array<u32>,
-    first: usize,
     args: TileArgs,
     #[comptime] print: Blueprint,
 ) {
-    let mut go = args.k > 0u32;
-    while go {
-        let mut refused = false.runtime();
-        #[unroll]
-        for i in 0..comptime!(print.block.own(print.compare)) {
-            let pair = pair_of(i, print.block, print.compare);
-            let q = first + pair % print.block.queries;
-            let ord = of_row(ords, pair / print.block.queries, print);
-            if queues.wants(q, bits[i], ord) {
-                if queues.push(q, bits[i], ord, print.queues) {
-                    bits[i] = u32::MAX;
-                } else {
-                    refused = true;
-                }
-            }
-        }
-        go = queues.any(refused, print.queues);
-        if go {
-            make_room(state, names, queues, out, args, print);
-        }
+    let q = UNIT_POS as usize;
+    let mut full = false.runtime();
+    if q < print.queues.queues {
+        full = queues.is_half_full(q, print.queues);
+    }
+    if queues.any(full, print.queues) {
+        append(state, names, queues, out, args, print);
     }
 }
 

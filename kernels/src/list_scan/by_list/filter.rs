@@ -2,13 +2,14 @@
 //! ([`super::bound`]). What is left is compared as ever, so the answer has the same bits.
 
 use super::{
-    blueprint::Blueprint,
+    blueprint::{Blueprint, MATRIX},
     bound::SHORT,
     cube::{Task, TileArgs, make_room},
 };
 use crate::device::{
-    claim,
+    Filter, claim,
     distance::{key, wide},
+    lanes::{NEXT, NEXT_BUT_ONE, group, lane},
     queue::{key_bits, key_value},
     queues::Queues,
 };
@@ -52,18 +53,33 @@ impl Waiting {
         let mut left = left;
         if left != 0u32 {
             let mut place = self.count[0].fetch_add(left.count_ones());
-            #[unroll]
-            for i in 0..comptime!(print.tested()) {
-                if (left >> comptime!(i as u32)) & 1u32 == 1u32 {
-                    if place < comptime!(print.waiting() as u32) {
-                        self.pair[place as usize] = base + comptime!(print.offset(i));
-                        left &= comptime!(!(1u32 << i));
-                    }
-                    place += 1u32;
-                }
+            let mut ahead = left;
+            while ahead != 0u32 && place < comptime!(print.waiting() as u32) {
+                let above = ahead.leading_zeros();
+                let i = 31u32 - above;
+                self.pair[place as usize] = base + offset(i, print);
+                ahead &= !(1u32 << i);
+                place += 1u32;
             }
+            left = ahead;
         }
         left
+    }
+}
+
+/// How far the code of pair `i` of a unit is behind that of the first: rows of a step for each query, one for each
+/// row.
+#[cube]
+fn offset(i: u32, #[comptime] print: Blueprint) -> u32 {
+    let step = comptime!(print.step() as u32);
+    if comptime!(print.filter == Filter::TensorCores) {
+        // As `Blueprint::bit` has it.
+        let across = comptime!(print.across() as u32);
+        let row = i / 2u32 / across;
+        let query = i / 2u32 % across * comptime!(MATRIX.queries as u32) + i % 2u32;
+        query * step + 8u32 * row
+    } else {
+        i * step
     }
 }
 
@@ -75,7 +91,7 @@ pub(super) fn square<F: Float, N: Size>(
     #[comptime] print: Blueprint,
 ) -> f32 {
     let lanes = comptime!(print.compare.lanes as usize);
-    let lane = UNIT_POS as usize % lanes;
+    let lane = lane(print.compare.lanes) as usize;
     let whole = comptime!(print.compare.vectors / lanes);
     let mut sum = Vector::<f32, N>::new(0.0f32);
     // As many turns in every unit.
@@ -93,13 +109,30 @@ pub(super) fn square<F: Float, N: Size>(
     of_lanes((sum[0] + sum[2]) + (sum[1] + sum[3]), print)
 }
 
+/// The same of row `r` of a block whose rows are held.
+#[cube]
+pub(super) fn square_of_held<N: Size>(
+    held: &Array<Vector<f32, N>>,
+    #[comptime] r: usize,
+    #[comptime] print: Blueprint,
+) -> f32 {
+    let each = comptime!(print.compare.each());
+    let mut sum = Vector::<f32, N>::new(0.0f32);
+    #[unroll]
+    for i in 0..each {
+        let components = held[comptime!(r * each + i)];
+        sum = fma(components, components, sum);
+    }
+    of_lanes((sum[0] + sum[2]) + (sum[1] + sum[3]), print)
+}
+
 /// The sum over the units that read a row together.
 #[cube]
-pub(super) fn of_lanes(part: f32, #[comptime] print: Blueprint) -> f32 {
+fn of_lanes(part: f32, #[comptime] print: Blueprint) -> f32 {
     let mut sum = part;
     if comptime!(print.compare.lanes == 4) {
-        sum += plane_shuffle_xor(sum, 1u32);
-        sum += plane_shuffle_xor(sum, 2u32);
+        sum += plane_shuffle_xor(sum, NEXT);
+        sum += plane_shuffle_xor(sum, NEXT_BUT_ONE);
     }
     sum
 }
@@ -124,9 +157,8 @@ pub(super) fn weigh<N: Size>(
     args: TileArgs,
     #[comptime] print: Blueprint,
 ) {
-    let lanes = comptime!(print.compare.lanes as usize);
     let groups = comptime!(print.queues.units / print.compare.lanes as usize);
-    let group = UNIT_POS as usize / lanes;
+    let group = group(print.compare.lanes) as usize;
     // As many turns in every unit.
     for turn in 0..comptime!(print.queues.queues.div_ceil(groups)) {
         let q = turn * groups + group;
@@ -137,7 +169,7 @@ pub(super) fn weigh<N: Size>(
         let there = name != u32::MAX;
         let query = args.first + select(there, name, 0u32);
         let square = square::<f32, N>(queries, query as usize * print.compare.vectors, print);
-        if q < print.queues.queues && UNIT_POS as usize % lanes == 0 {
+        if q < print.queues.queues && lane(print.compare.lanes) == 0u32 {
             let mut weight = weight_of_row(square, args, print);
             if comptime!(!print.compare.l2) {
                 weight *= args.slack;
@@ -147,24 +179,46 @@ pub(super) fn weigh<N: Size>(
     }
 }
 
-/// Whether the pair of a row and query `q` of the tile cannot be among the k best.
+/// What a query's bounds are compared with.
+#[derive(CubeType, Clone, Copy)]
+pub(super) struct Bar {
+    /// What the query adds to a bound (L2: nothing, `limit` has it).
+    weight: f32,
+    /// What a bound must exceed for its pair to be excluded.
+    limit: f32,
+}
+
+/// The bar of query `q` of the tile.
 #[cube]
-pub(super) fn is_excluded(
-    product: f32,
-    row: f32,
+pub(super) fn bar(
     q: usize,
     waiting: &Waiting,
     queues: &Queues,
     #[comptime] print: Blueprint,
-) -> bool {
-    let query = waiting.weight[q];
-    let bound = if comptime!(print.compare.l2) {
-        fma(-2.0f32, product, query + row)
-    } else {
-        fma(0.0f32 - query, row, 0.0f32 - product)
-    };
+) -> Bar {
+    let weight = waiting.weight[q];
     let limit = queues.limit(q);
-    bound > select(limit == 0u32, CLOSED, key_value(limit)) && bound < LARGEST
+    let limit = select(limit == 0u32, CLOSED, key_value(limit));
+    if comptime!(print.compare.l2) {
+        Bar {
+            weight: 0.0f32,
+            // A squared norm beyond the range leaves nothing to compare with.
+            limit: select(weight < LARGEST, limit - weight, LARGEST),
+        }
+    } else {
+        Bar { weight, limit }
+    }
+}
+
+/// Whether the pair of a row and a query cannot be among the k best.
+#[cube]
+pub(super) fn is_excluded(product: f32, row: f32, bar: Bar, #[comptime] print: Blueprint) -> bool {
+    let bound = if comptime!(print.compare.l2) {
+        fma(-2.0f32, product, row)
+    } else {
+        fma(0.0f32 - bar.weight, row, 0.0f32 - product)
+    };
+    bound > bar.limit && bound < LARGEST
 }
 
 /// Compares the pairs that wait, and offers them to the queues of their queries; whether some found no
@@ -188,7 +242,7 @@ pub(super) fn settle<F: Float, N: Size>(
     let all = waiting.count[0].load();
     let n = min(all, comptime!(print.waiting() as u32));
     // One pair for each group of units.
-    let group = UNIT_POS / comptime!(print.compare.lanes);
+    let group = group(print.compare.lanes);
     if n > 0u32 {
         let mine = group < n;
         let pair = waiting.pair[select(mine, group, 0u32) as usize];
@@ -206,7 +260,7 @@ pub(super) fn settle<F: Float, N: Size>(
             print.compare,
         );
         let ord = ranks[position];
-        let first = UNIT_POS % comptime!(print.compare.lanes) == 0u32;
+        let first = lane(print.compare.lanes) == 0u32;
         let mut bits = select(there && first, key_bits(key), u32::MAX);
         let mut go = true.runtime();
         while go {

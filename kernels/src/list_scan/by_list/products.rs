@@ -5,12 +5,13 @@ use super::{
     blueprint::Blueprint,
     bound::TINY,
     cube::{Task, TileArgs, append, load, name, share, task_at},
-    filter::{Waiting, is_excluded, settle, square, weigh, weight_of_row},
+    filter::{Waiting, bar, is_excluded, settle, square, square_of_held, weigh, weight_of_row},
 };
 use crate::device::{
     claim,
+    lanes::{NEXT, NEXT_BUT_ONE, group, lane},
     queues::Queues,
-    tile::{pair_of, shared_out, sums},
+    tile::{self, at, handed, is_there, of_held, pair_of},
 };
 use cubecl::prelude::*;
 
@@ -81,8 +82,7 @@ fn compare<F: Float, N: Size>(
     #[comptime] print: Blueprint,
 ) {
     let groups = comptime!(print.queues.units as u32 / print.compare.lanes);
-    let group = UNIT_POS / comptime!(print.compare.lanes);
-    let products = comptime!(print.products());
+    let group = group(print.compare.lanes);
     // All pairs whose products a unit is left with are of one row.
     let pair = pair_of(0usize, print.block, print.compare);
     let mine = (pair / print.block.queries) as u32;
@@ -93,14 +93,27 @@ fn compare<F: Float, N: Size>(
             share(state, names, queues, args, false, print);
         }
         let mut starts = Array::<usize>::new(print.block.rows);
-        let mut weight = 0.0f32.runtime();
         #[unroll]
         for r in 0..print.block.rows {
             let slot = step + comptime!(r as u32) * groups + group;
             // Idle units read the piece's first row.
             let position = (task.start + select(slot < task.to, slot, task.from)) as usize;
             starts[r] = position * print.compare.vectors;
-            let here = weight_of_row(square::<F, N>(rows, starts[r], print), args, print);
+        }
+        let held = if comptime!(print.holds()) {
+            tile::held::<F, N>(rows, &starts, print.block, print.compare)
+        } else {
+            Array::<Vector<f32, N>>::new(1usize)
+        };
+        let mut weight = 0.0f32.runtime();
+        #[unroll]
+        for r in 0..print.block.rows {
+            let square = if comptime!(print.holds()) {
+                square_of_held::<N>(&held, r, print)
+            } else {
+                square::<F, N>(rows, starts[r], print)
+            };
+            let here = weight_of_row(square, args, print);
             weight = select(mine == comptime!(r as u32), here, weight);
         }
         let inside = step + row < task.to;
@@ -108,8 +121,7 @@ fn compare<F: Float, N: Size>(
         while q < task.active {
             let first = q as usize;
             let base = first * print.compare.vectors;
-            let mut sums = sums::<F, N>(kept, base, rows, &starts, TINY, print.block, products);
-            let found = shared_out::<N>(&mut sums, print.block, products);
+            let found = products::<F, N>(kept, base, rows, &held, &starts, print);
             let query = first + pair % print.block.queries;
             let code = query as u32 * comptime!(print.step() as u32) + row;
             let mut left = select(inside, comptime!(print.all()), 0u32);
@@ -117,7 +129,8 @@ fn compare<F: Float, N: Size>(
             while go {
                 #[unroll]
                 for i in 0..comptime!(print.tested()) {
-                    if is_excluded(found[i], weight, query + i, waiting, queues, print) {
+                    let bar = bar(query + i, waiting, queues, print);
+                    if is_excluded(found[i], weight, bar, print) {
                         left &= comptime!(!(1u32 << i));
                     }
                 }
@@ -130,5 +143,95 @@ fn compare<F: Float, N: Size>(
             q += comptime!(print.block.queries as u32);
         }
         step += comptime!(print.step() as u32);
+    }
+}
+
+/// The products of a block's pairs, each in one unit: place `i` of [`Block::own`](tile::Block::own) is pair
+/// [`pair_of`]. All units of a row call it together.
+#[cube]
+fn products<F: Float, N: Size>(
+    kept: &SharedMemory<Vector<f32, N>>,
+    first: usize,
+    rows: &Array<Vector<F, N>>,
+    held: &Array<Vector<f32, N>>,
+    starts: &Array<usize>,
+    #[comptime] print: Blueprint,
+) -> Array<f32> {
+    let compare = comptime!(print.compare);
+    let block = comptime!(print.block);
+    let lanes = comptime!(compare.lanes as usize);
+    let mut sums = Array::<f32>::new(block.pairs());
+    #[unroll]
+    for s in 0..block.pairs() {
+        sums[s] = TINY.runtime();
+    }
+    if comptime!(print.holds()) {
+        #[unroll]
+        for i in 0..comptime!(compare.each()) {
+            let at = at(i, compare);
+            let loaded = of_held::<N>(held, i, block, compare);
+            if is_there(i, compare) {
+                add::<N>(kept, first, &loaded, &mut sums, at, print);
+            }
+        }
+    } else {
+        for i in 0..comptime!(compare.vectors / lanes) {
+            let at = at(i, compare);
+            let loaded = tile::loaded::<F, N>(rows, starts, at, block);
+            add::<N>(kept, first, &loaded, &mut sums, at, print);
+        }
+        if comptime!(compare.vectors % lanes > 0) {
+            let at = at(comptime!(compare.vectors / lanes), compare);
+            if at < compare.vectors {
+                let loaded = tile::loaded::<F, N>(rows, starts, at, block);
+                add::<N>(kept, first, &loaded, &mut sums, at, print);
+            }
+        }
+    }
+    let mut found = Array::<f32>::new(comptime!(block.own(compare)));
+    if comptime!(lanes == 4) {
+        let lane = lane(compare.lanes);
+        let half = comptime!(block.pairs() / 2);
+        #[unroll]
+        for i in 0..half {
+            let (low, high) = (sums[i], sums[comptime!(i + half)]);
+            sums[i] = handed(low, high, lane >= 2u32, NEXT_BUT_ONE);
+        }
+        let quarter = comptime!(block.pairs() / 4);
+        #[unroll]
+        for i in 0..quarter {
+            let (low, high) = (sums[i], sums[comptime!(i + quarter)]);
+            found[i] = handed(low, high, lane % 2u32 == 1u32, NEXT);
+        }
+    } else {
+        #[unroll]
+        for i in 0..block.pairs() {
+            found[i] = sums[i];
+        }
+    }
+    found
+}
+
+/// One vector of every row and query.
+#[cube]
+fn add<N: Size>(
+    kept: &SharedMemory<Vector<f32, N>>,
+    first: usize,
+    loaded: &Array<Vector<f32, N>>,
+    sums: &mut Array<f32>,
+    at: usize,
+    #[comptime] print: Blueprint,
+) {
+    #[unroll]
+    for q in 0..print.block.queries {
+        let query = kept[first + q * print.compare.vectors + at];
+        #[unroll]
+        for r in 0..print.block.rows {
+            let s = comptime!(r * print.block.queries + q);
+            #[unroll]
+            for j in 0..4usize {
+                sums[s] = fma(loaded[r][j], query[j], sums[s]);
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::{
     blueprint::{Blueprint, MATRIX},
     bound::TINY,
     cube::{Task, TileArgs, append, name, share, task_at},
-    filter::{Waiting, is_excluded, of_lanes, settle, weigh, weight_of_row},
+    filter::{Waiting, bar, is_excluded, settle, weigh, weight_of_row},
 };
 use crate::device::{claim, distance::wide, queues::Queues};
 use cubecl::{cmma::MmaDefinition, prelude::*};
@@ -59,26 +59,21 @@ pub(super) fn keep_best_by_tensors<F: Float, N: Size>(
             if comptime!(print.queues.kept > 0) {
                 share(state, &names, &mut queues, args, false, print);
             }
-            let mut q = 0u32.runtime();
-            while q < task.active {
-                compare::<F, N>(
-                    &rounded,
-                    queries,
-                    rows,
-                    ranks,
-                    state,
-                    &names,
-                    &mut queues,
-                    &mut waiting,
-                    out,
-                    task,
-                    step,
-                    q,
-                    args,
-                    print,
-                );
-                q += comptime!(print.block.queries as u32);
-            }
+            compare::<F, N>(
+                &rounded,
+                queries,
+                rows,
+                ranks,
+                state,
+                &names,
+                &mut queues,
+                &mut waiting,
+                out,
+                task,
+                step,
+                args,
+                print,
+            );
             step += comptime!(print.step() as u32);
         }
         append(state, &names, &mut queues, out, args, print);
@@ -118,7 +113,134 @@ fn two<N: Size>(vector: Vector<bf16, N>, #[comptime] from: usize) -> Vector<bf16
     two
 }
 
-/// Offers the rows of a step to the queries of a block, but for the pairs that are excluded.
+/// The sum over the four units that read a row together here: neighbours, unlike elsewhere.
+#[cube]
+fn of_four(part: f32) -> f32 {
+    let mut sum = part;
+    sum += plane_shuffle_xor(sum, 1u32);
+    sum += plane_shuffle_xor(sum, 2u32);
+    sum
+}
+
+/// Components `16 i` to `16 i + 15` of matrix `m` of a plane's rows, rounded; what they add to the rows' squared
+/// norms goes to `squares`.
+#[cube]
+fn piece<F: Float, N: Size>(
+    rows: &Array<Vector<F, N>>,
+    starts: &Array<usize>,
+    squares: &mut Array<f32>,
+    i: usize,
+    #[comptime] m: usize,
+    #[comptime] print: Blueprint,
+) -> Array<Vector<bf16, Two>> {
+    let at = i * 4 + (UNIT_POS % 4u32) as usize;
+    let mut piece = Array::<Vector<bf16, Two>>::new(4usize);
+    #[unroll]
+    for h in 0..2usize {
+        let r = comptime!(2 * m + h);
+        let mut vector = Vector::<f32, N>::new(0.0f32);
+        if at < print.compare.vectors {
+            vector = wide::<F, N>(rows[starts[r] + at]);
+        }
+        #[unroll]
+        for j in 0..4usize {
+            squares[r] = fma(vector[j], vector[j], squares[r]);
+        }
+        let vector = Vector::<bf16, N>::cast_from(vector);
+        piece[h] = two::<N>(vector, 0usize);
+        piece[comptime!(h + 2)] = two::<N>(vector, 2usize);
+    }
+    piece
+}
+
+/// Those components of the queries of a block, from `first` on.
+#[cube]
+fn columns<N: Size>(
+    rounded: &SharedMemory<Vector<bf16, N>>,
+    first: u32,
+    i: usize,
+    #[comptime] print: Blueprint,
+) -> Sequence<Array<Vector<bf16, Two>>> {
+    let g = UNIT_POS % 32u32 / 4u32;
+    let at = i * 4 + (UNIT_POS % 4u32) as usize;
+    let mut columns = Sequence::<Array<Vector<bf16, Two>>>::new();
+    #[unroll]
+    for n in 0..comptime!(print.across()) {
+        let query = (first + g) as usize + comptime!(n * MATRIX.queries);
+        let vector = rounded[query * print.stride() + at];
+        let mut column = Array::<Vector<bf16, Two>>::new(2usize);
+        column[0] = two::<N>(vector, 0usize);
+        column[1] = two::<N>(vector, 2usize);
+        columns.push(column);
+    }
+    columns
+}
+
+/// The products of a plane's rows with the queries of a block: of matrix `m` of rows and `n` of queries at place
+/// `m * across + n`, of rows `g` and `g + 8`. Squared norms are added up anew where rows are not held.
+#[cube]
+fn multiply<F: Float, N: Size>(
+    rounded: &SharedMemory<Vector<bf16, N>>,
+    rows: &Array<Vector<F, N>>,
+    held: &Sequence<Array<Vector<bf16, Two>>>,
+    starts: &Array<usize>,
+    squares: &mut Array<f32>,
+    first: u32,
+    #[comptime] print: Blueprint,
+) -> Sequence<Array<Vector<f32, Two>>> {
+    let matrices = MmaDefinition::<bf16, bf16, f32>::new(MATRIX.rows, MATRIX.queries, 16usize);
+    let across = comptime!(print.across());
+    let down = comptime!(print.block.rows / MATRIX.rows);
+    let sixteens = comptime!(print.compare.vectors.div_ceil(4));
+    let mut products = Sequence::<Array<Vector<f32, Two>>>::new();
+    #[unroll]
+    for _i in 0..comptime!(down * across) {
+        let mut product = Array::<Vector<f32, Two>>::new(2usize);
+        product[0] = Vector::<f32, Two>::new(TINY);
+        product[1] = Vector::<f32, Two>::new(TINY);
+        products.push(product);
+    }
+    if comptime!(print.holds()) {
+        #[unroll]
+        for i in 0..sixteens {
+            let columns = columns::<N>(rounded, first, i, print);
+            #[unroll]
+            for m in 0..down {
+                #[unroll]
+                for n in 0..across {
+                    matrices.execute_inplace(
+                        held.index(comptime!(i * down + m)),
+                        columns.index(n),
+                        products.index_mut(comptime!(m * across + n)),
+                    );
+                }
+            }
+        }
+    } else {
+        #[unroll]
+        for r in 0..comptime!(2 * down) {
+            squares[r] = 0.0f32;
+        }
+        for i in 0..sixteens {
+            let columns = columns::<N>(rounded, first, i, print);
+            #[unroll]
+            for m in 0..down {
+                let piece = piece::<F, N>(rows, starts, squares, i, m, print);
+                #[unroll]
+                for n in 0..across {
+                    matrices.execute_inplace(
+                        &piece,
+                        columns.index(n),
+                        products.index_mut(comptime!(m * across + n)),
+                    );
+                }
+            }
+        }
+    }
+    products
+}
+
+/// Offers the rows of a step to the queries of the tile, but for the pairs that are excluded.
 #[cube]
 fn compare<F: Float, N: Size>(
     rounded: &SharedMemory<Vector<bf16, N>>,
@@ -132,109 +254,72 @@ fn compare<F: Float, N: Size>(
     out: &mut Array<u32>,
     task: Task,
     step: u32,
-    first: u32,
     args: TileArgs,
     #[comptime] print: Blueprint,
 ) {
-    let matrices = MmaDefinition::<bf16, bf16, f32>::new(MATRIX.rows, MATRIX.queries, 16usize);
-    let across = comptime!(print.block.queries / MATRIX.queries);
+    let across = comptime!(print.across());
     let down = comptime!(print.block.rows / MATRIX.rows);
-    let lane = UNIT_POS % 32u32;
-    let g = lane / 4u32;
-    let t = lane % 4u32;
+    let sixteens = comptime!(print.compare.vectors.div_ceil(4));
+    let g = UNIT_POS % 32u32 / 4u32;
     let row = (UNIT_POS / 32u32) * comptime!(print.block.rows as u32) + g;
     // Rows g and g + 8 of each matrix.
     let mut starts = Array::<usize>::new(comptime!(2 * down));
     let mut squares = Array::<f32>::new(comptime!(2 * down));
-    let mut left = 0u32.runtime();
+    let mut inside = 0u32.runtime();
     #[unroll]
     for r in 0..comptime!(2 * down) {
         let slot = step + row + comptime!(8 * r as u32);
-        let inside = slot < task.to;
+        let is_row = slot < task.to;
         // Idle units read the piece's first row.
-        let position = (task.start + select(inside, slot, task.from)) as usize;
+        let position = (task.start + select(is_row, slot, task.from)) as usize;
         starts[r] = position * print.compare.vectors;
         squares[r] = 0.0f32;
-        left |= select(inside, comptime!(print.of_row(r)), 0u32);
+        inside |= select(is_row, comptime!(print.of_row(r)), 0u32);
     }
-    let mut products = Sequence::<Array<Vector<f32, Two>>>::new();
-    #[unroll]
-    for _i in 0..comptime!(down * across) {
-        let mut product = Array::<Vector<f32, Two>>::new(2usize);
-        product[0] = Vector::<f32, Two>::new(TINY);
-        product[1] = Vector::<f32, Two>::new(TINY);
-        products.push(product);
-    }
-    for i in 0..comptime!(print.compare.vectors.div_ceil(4)) {
-        let at = i * 4 + t as usize;
-        let mut columns = Sequence::<Array<Vector<bf16, Two>>>::new();
+    let mut held = Sequence::<Array<Vector<bf16, Two>>>::new();
+    if comptime!(print.holds()) {
         #[unroll]
-        for n in 0..across {
-            let query = (first + g) as usize + comptime!(n * MATRIX.queries);
-            let vector = rounded[query * print.stride() + at];
-            let mut column = Array::<Vector<bf16, Two>>::new(2usize);
-            column[0] = two::<N>(vector, 0usize);
-            column[1] = two::<N>(vector, 2usize);
-            columns.push(column);
-        }
-        #[unroll]
-        for m in 0..down {
-            let mut piece = Array::<Vector<bf16, Two>>::new(4usize);
+        for i in 0..sixteens {
             #[unroll]
-            for h in 0..2usize {
-                let r = comptime!(2 * m + h);
-                let mut vector = Vector::<f32, N>::new(0.0f32);
-                if at < print.compare.vectors {
-                    vector = wide::<F, N>(rows[starts[r] + at]);
-                }
-                #[unroll]
-                for j in 0..4usize {
-                    squares[r] = fma(vector[j], vector[j], squares[r]);
-                }
-                let vector = Vector::<bf16, N>::cast_from(vector);
-                piece[h] = two::<N>(vector, 0usize);
-                piece[comptime!(h + 2)] = two::<N>(vector, 2usize);
+            for m in 0..down {
+                held.push(piece::<F, N>(rows, &starts, &mut squares, i, m, print));
             }
+        }
+    }
+    let mut first = 0u32.runtime();
+    while first < task.active {
+        let products = multiply::<F, N>(rounded, rows, &held, &starts, &mut squares, first, print);
+        let mut weights = Array::<f32>::new(comptime!(2 * down));
+        #[unroll]
+        for r in 0..comptime!(2 * down) {
+            weights[r] = weight_of_row(of_four(squares[r]), args, print);
+        }
+        let query = first + 2u32 * (UNIT_POS % 4u32);
+        let code = query * comptime!(print.step() as u32) + row;
+        let mut left = inside;
+        let mut go = true.runtime();
+        while go {
             #[unroll]
             for n in 0..across {
-                matrices.execute_inplace(
-                    &piece,
-                    columns.index(n),
-                    products.index_mut(comptime!(m * across + n)),
-                );
+                #[unroll]
+                for j in 0..2usize {
+                    let q = query as usize + comptime!(n * MATRIX.queries + j);
+                    let bar = bar(q, waiting, queues, print);
+                    #[unroll]
+                    for r in 0..comptime!(2 * down) {
+                        let product =
+                            products.index(comptime!(r / 2 * across + n))[comptime!(r % 2)];
+                        if is_excluded(product[j], weights[r], bar, print) {
+                            left &= comptime!(!print.bit(r, n, j));
+                        }
+                    }
+                }
             }
+            left = waiting.put(code, left, print);
+            go = settle::<F, N>(
+                queries, rows, ranks, state, names, queues, waiting, out, task, step, args, print,
+            );
         }
-    }
-    let mut weights = Array::<f32>::new(comptime!(2 * down));
-    #[unroll]
-    for r in 0..comptime!(2 * down) {
-        weights[r] = weight_of_row(of_lanes(squares[r], print), args, print);
-    }
-    let query = first + 2u32 * t;
-    let code = query * comptime!(print.step() as u32) + row;
-    let mut go = true.runtime();
-    while go {
-        #[unroll]
-        for i in 0..comptime!(print.tested()) {
-            let place = comptime!(print.place(i));
-            let matrix = comptime!(place.row / 2 * across + place.matrix);
-            let product = products.index(matrix)[comptime!(place.row % 2)];
-            let q = query as usize + comptime!(place.matrix * MATRIX.queries + place.query);
-            let weight = weights[comptime!(place.row)];
-            if is_excluded(
-                product[comptime!(place.query)],
-                weight,
-                q,
-                waiting,
-                queues,
-                print,
-            ) {
-                left &= comptime!(!(1u32 << i));
-            }
-        }
-        left = waiting.put(code, left, print);
-        go = settle::<F, N>(
-            queries, rows, ranks, state, names, queues, waiting, out, task, step, args, print,
-        );
+        first += comptime!(print.block.queries as u32);
     }
 }

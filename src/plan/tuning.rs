@@ -63,21 +63,22 @@ pub(super) fn heuristic(knob: Knob, device: &DeviceKey, fused_scan: bool) -> (f6
         // nlist = 512 asks for.
         Knob::CsrFromAvgGroup => (8.0, "no kernel for this device"),
         Knob::ListMajorFromAvgGroup if cpu || !fused_scan => (0.1, "as on the CPU measured"),
-        // Query by query, a scan reads every list once per query that probes it; list by list once, with tiles
-        // of as many queries as share a list. Half of the bytes pay for the launches of `ListMajorFromBytes`; more
-        // than half are saved, as long lists are probed more often than short ones (on the seed workload a
+        // Query by query, a scan reads every list once per query that probes it; list by list once from memory, with
+        // tiles of twice as many queries as share a list on average. From two queries a list on half of the bytes
+        // are saved, and more where long lists are probed more often than short ones (on the seed workload a
         // query reads 1.9 times the rows of as many average lists).
         Knob::ListMajorFromAvgGroup => (2.0, "arithmetic, not measured on a GPU"),
         Knob::ListMajorFromQueries => (2.0, "as on the CPU measured"),
         Knob::ListMajorFromBytes if cpu || !fused_scan => (0.0, "grouping costs no launch"),
-        // Grouping takes six more launches, about 3 us each, in which 4 TB/s of memory bring 64 MiB.
-        Knob::ListMajorFromBytes => (f64::from(64 << 20), "arithmetic, not measured on a GPU"),
+        // Grouping takes six more launches, about 3 us each, in which 4 TB/s of memory bring 64 MiB: half of this.
+        Knob::ListMajorFromBytes => (f64::from(128 << 20), "arithmetic, not measured on a GPU"),
         // A tile of `t` queries does `2 · t · d` multiply-adds and differences on `4 · d` bytes: 16
         // FLOP per byte want 8 queries from memory, and lists that several tiles read come from a
-        // cache. At 32, k = 20 and d = 128 a cube takes 35 KB of shared memory, so several fit.
+        // cache. At 32, k = 20 and d = 128 a cube takes 50 KB of shared memory, so several fit.
         Knob::ScanTileQueries => (32.0, "arithmetic, not measured on a GPU"),
-        // 48 may wait beside 16 kept; a cube compares 64 rows with a query between two looks.
-        Knob::ScanQueuePairs => (64.0, "arithmetic, not measured on a GPU"),
+        // 96 or 112 may wait beside 32 or 16 kept; a cube compares 64 rows with a query between two looks, all of which
+        // are wanted at first: with 64 pairs it would sort twice as often until limits are known.
+        Knob::ScanQueuePairs => (128.0, "arithmetic, not measured on a GPU"),
         // Two looks at a query's queue.
         Knob::ScanRowsPerCube => (256.0, "a guess, not measured on a GPU"),
         Knob::ScanCubesPerProcessor => (4.0, "a guess, not measured on a GPU"),

@@ -152,7 +152,7 @@ pub fn halves<N: Size>(sum: Vector<f32, N>) -> Vector<f32, N> {
 
 /// The four sums of another unit of the plane.
 #[cube]
-fn exchange<N: Size>(sum: Vector<f32, N>, #[comptime] mask: u32) -> Vector<f32, N> {
+pub fn exchange<N: Size>(sum: Vector<f32, N>, #[comptime] mask: u32) -> Vector<f32, N> {
     let mut other = Vector::<f32, N>::new(0.0f32);
     #[unroll]
     for i in 0..4usize {

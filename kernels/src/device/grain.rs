@@ -35,10 +35,11 @@ impl Filter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Grain {
     /// Queries of a tile at most, of a scan list by list: each row is then read once for so many.
-    /// Rounded down to a power of two, at least 2.
+    /// Rounded down to a power of two, at least 2. Tensor cores take twice as many.
     pub tile: usize,
     /// Pairs of a queue of such a tile, kept (none above k = 256) and waiting: rounded up to a power of
-    /// two, at least twice those kept. What finds no room is offered again.
+    /// two, at least twice those kept; halved where that leaves room for a larger tile. What finds no room is
+    /// offered again.
     pub pairs: usize,
     /// Rows below which a cube is not worth launching; rows of a piece of a list at least, and, where
     /// lists are read in rounds, of what a round reads of one.
@@ -57,11 +58,11 @@ impl Grain {
     /// Origin: arithmetic and heuristics, not measured on a GPU. `tile`: a tile of `t` queries does
     /// `2 · t · d` multiply-adds and differences on `4 · d` bytes; 16 TFLOP/s of f32 per TB/s of memory
     /// (an H200) want `t` of 8 for multiply-adds from memory, and lists that several tiles read come from
-    /// the cache. At 32, k = 20 and d = 128 a cube takes 35 KB, so several share a multiprocessor.
+    /// the cache. At 32, k = 20 and d = 128 a cube takes 50 KB, so several share a multiprocessor.
     /// `rows`: two looks at the queue. `cubes`: 4 cubes of 128 units. `filter`: none, as none was timed.
     pub const DEFAULT: Self = Self {
         tile: 32,
-        pairs: 64,
+        pairs: 128,
         rows: 256,
         cubes: 4,
         units: 128,

@@ -116,13 +116,15 @@ impl Facts {
     pub fn of<R: Runtime>(client: &ComputeClient<R>) -> Self {
         let properties = client.properties();
         let hardware = &properties.hardware;
+        let units = hardware.max_units_per_cube.min(hardware.max_cube_dim.0);
         let planes = properties.features.plane.contains(Plane::Ops)
-            && hardware.plane_size_min >= lanes::BUNDLE;
+            && hardware.plane_size_min.min(units) >= lanes::BUNDLE;
+        let lanes = if planes { 4 } else { 1 };
         Self {
-            units: lanes::whole(hardware.max_units_per_cube.min(hardware.max_cube_dim.0), 4),
+            units: lanes::whole(units, lanes),
             shared: hardware.max_shared_memory_size,
             buffer: usize::try_from(properties.memory.max_page_size).unwrap_or(usize::MAX),
-            lanes: if planes { 4 } else { 1 },
+            lanes,
             tensor_cores: planes
                 && (hardware.plane_size_min, hardware.plane_size_max) == (32, 32)
                 && properties.features.matmul.mma.contains(&MATRICES),

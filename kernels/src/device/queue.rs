@@ -151,6 +151,12 @@ impl Queue {
     }
 }
 
+/// The lower place of pair `t` of those that a stage of a bitonic network compares, `stride` (a power of two) apart.
+#[cube]
+pub fn lower(t: usize, stride: usize) -> usize {
+    2usize * t - (t & (stride - 1usize))
+}
+
 /// Sorts `n` pairs (a power of two) in shared memory. All units call it.
 #[cube]
 pub fn sort_shared(
@@ -166,7 +172,7 @@ pub fn sort_shared(
         while stride > 0 {
             let mut t = UNIT_POS as usize;
             while t < comptime!(n / 2) {
-                let low = (t / stride) * (stride * 2) + t % stride;
+                let low = lower(t, stride);
                 let high = low + stride;
                 let rising = (low & size) == 0;
                 if before(key[high], ord[high], key[low], ord[low]) == rising {

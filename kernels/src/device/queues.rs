@@ -8,7 +8,10 @@
 //! Queues that keep none ([`Sizes::kept`] is 0) are buffers only: what waits in them is taken away
 //! instead of sorted, and limits come from elsewhere.
 
-use super::{claim, queue::before};
+use super::{
+    claim,
+    queue::{before, lower},
+};
 use cubecl::prelude::*;
 
 /// The sizes of the queues, at compile time.
@@ -176,7 +179,7 @@ impl Queues {
         let q = UNIT_POS as usize;
         if q < sizes.queues {
             let count = self.count_now(q, sizes);
-            let mut turn = self.is_half_full(q, sizes);
+            let mut turn = count * 2u32 >= comptime!(sizes.room() as u32);
             if comptime!(last) {
                 turn = self.held[q] + count > k;
             }
@@ -210,9 +213,10 @@ impl Queues {
         min(self.waiting[q].load(), comptime!(sizes.room() as u32))
     }
 
-    /// Whether half of buffer `q` or more is taken.
-    pub fn is_half_full(&self, q: usize, #[comptime] sizes: Sizes) -> bool {
-        self.count_now(q, sizes) * 2u32 >= comptime!(sizes.room() as u32)
+    /// Whether buffer `q` is empty or takes `n` pairs more. Its own unit calls it.
+    pub fn has_room(&self, q: usize, n: u32, #[comptime] sizes: Sizes) -> bool {
+        let count = self.count_now(q, sizes);
+        count == 0u32 || count + n <= comptime!(sizes.room() as u32)
     }
 
     /// Whether queue `q` holds more than k pairs. Its own unit calls it.
@@ -297,7 +301,7 @@ impl Queues {
             while stride > 0 {
                 let mut t = UNIT_POS as usize;
                 while t < comptime!(sizes.queues * sizes.pairs / 2) {
-                    let low = (t / stride) * (stride * 2) + t % stride;
+                    let low = lower(t, stride);
                     if self.turn[low / sizes.pairs] == 1u32 {
                         self.exchange(low, low + stride, ((low % sizes.pairs) & size) == 0);
                     }

@@ -2,15 +2,19 @@
 //! loaded once for all queries of the block. The sums are those of [`super::distance`], bit for bit.
 
 use super::{
-    distance::{Compare, fold, halves, scaled, step, wide},
+    distance::{Compare, exchange, fold, scaled, step, wide},
     lanes::{NEXT, NEXT_BUT_ONE, lane},
     queue::is_special,
 };
 use cubecl::prelude::*;
 
+/// No shared memory has more vectors. A compiler that knows as much of an address adds constants to it for nothing.
+pub const SHARED: usize = (1 << 20) - 1;
+
 /// Rows and queries compared at once by a unit, or by the units that read a row together.
 ///
-/// Pair `p` is row `p / queries` with query `p % queries`.
+/// Pair `p` is row `p / queries` with query `p % queries`. Both are powers of two, and there are four pairs at least where
+/// four units read a row together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Block {
     /// Rows.
@@ -25,10 +29,108 @@ impl Block {
         self.rows * self.queries
     }
 
-    /// Pairs whose sums [`shared_out`] leaves to one unit.
+    /// Pairs whose sums [`shared_out`] leaves to one unit: no more than there are queries.
     pub const fn own(self, compare: Compare) -> usize {
         self.pairs() / compare.lanes as usize
     }
+
+    /// Of a query's number, the bits that [`Turn::queries`] may have: two, one or none.
+    const fn turned(self, compare: Compare) -> usize {
+        if compare.lanes == 4 {
+            (self.pairs() / 2 + self.pairs() / 4) % self.queries
+        } else {
+            0
+        }
+    }
+
+    /// Values that those bits may have.
+    const fn bases(self, compare: Compare) -> usize {
+        1 << self.turned(compare).count_ones()
+    }
+
+    /// The `base`-th of those values.
+    const fn value(self, base: usize, compare: Compare) -> usize {
+        let bits = self.turned(compare);
+        let low = bits & bits.wrapping_neg();
+        base % 2 * low + base / 2 * (bits ^ low)
+    }
+
+    /// Which of those values the number of query `q` has.
+    const fn base(self, q: usize, compare: Compare) -> usize {
+        let mut base = 0;
+        while self.value(base, compare) != q & self.turned(compare) {
+            base += 1;
+        }
+        base
+    }
+}
+
+/// In which order a unit takes the rows and queries of a block: as row `r` the one with number `r ^ rows`, as query `q`
+/// number `q ^ queries`. So of the sums that four units have of a row together, the first are those that
+/// [`shared_out`] leaves to it, whichever of the four it is: all of its first row.
+#[derive(CubeType, Clone, Copy)]
+pub struct Turn {
+    /// Of rows.
+    pub rows: u32,
+    /// Of queries.
+    pub queries: u32,
+}
+
+#[cube]
+impl Turn {
+    /// This unit's.
+    pub fn new(#[comptime] block: Block, #[comptime] compare: Compare) -> Turn {
+        if comptime!(compare.lanes == 4) {
+            let lane = lane(compare.lanes);
+            let first = lane / 2u32 * comptime!(block.pairs() as u32 / 2)
+                + lane % 2u32 * comptime!(block.pairs() as u32 / 4);
+            Turn {
+                rows: first / comptime!(block.queries as u32),
+                queries: first % comptime!(block.queries as u32),
+            }
+        } else {
+            Turn {
+                rows: 0u32.runtime(),
+                queries: 0u32.runtime(),
+            }
+        }
+    }
+
+    /// Where this unit's first vector of query `b` (a base: [`of_query`]) lies, the block's first query at vector `first`
+    /// of `kept`. So few addresses do for all queries.
+    pub fn bases(
+        &self,
+        first: usize,
+        #[comptime] block: Block,
+        #[comptime] compare: Compare,
+    ) -> Array<usize> {
+        let n = comptime!(block.bases(compare));
+        let mut bases = Array::<usize>::new(n);
+        #[unroll]
+        for b in 0..n {
+            let query = comptime!(block.value(b, compare)) ^ self.queries as usize;
+            let base = first + query * compare.vectors + lane(compare.lanes) as usize;
+            bases[b] = base & SHARED;
+        }
+        bases
+    }
+}
+
+/// Vector `i` of those that this unit reads of the query that it takes as `q`; `more` vectors behind it where it reads
+/// rows alone.
+#[cube]
+pub fn of_query<N: Size>(
+    kept: &SharedMemory<Vector<f32, N>>,
+    bases: &Array<usize>,
+    i: usize,
+    #[comptime] more: usize,
+    #[comptime] q: usize,
+    #[comptime] block: Block,
+    #[comptime] compare: Compare,
+) -> Vector<f32, N> {
+    let base = bases[comptime!(block.base(q, compare))];
+    let rest = comptime!((q & !block.turned(compare)) * compare.vectors + more);
+    kept[base + i * comptime!(compare.lanes as usize) + rest]
 }
 
 /// What a unit reads of the rows of a block, all at once: of row `r` vectors `r * each` and on, where `each`
@@ -107,7 +209,7 @@ pub fn loaded<F: Float, N: Size>(
 
 /// The partial sums of all pairs of a block: all sixteen of a pair as four vectors, or one of them
 /// where four units read a row together. `first` is where the queries start in `kept`, `starts` where
-/// the rows start, in vectors. All units of a row call it together.
+/// the rows start in the order of `turn`, in vectors. All units of a row call it together.
 #[cube]
 pub fn sums<F: Float, N: Size>(
     kept: &SharedMemory<Vector<f32, N>>,
@@ -115,27 +217,29 @@ pub fn sums<F: Float, N: Size>(
     rows: &Array<Vector<F, N>>,
     starts: &Array<usize>,
     zero: f32,
+    turn: Turn,
     #[comptime] block: Block,
     #[comptime] compare: Compare,
 ) -> Array<Vector<f32, N>> {
     let own = comptime!(4 / compare.lanes as usize);
-    let lane = lane(compare.lanes) as usize;
+    let bases = turn.bases(first, block, compare);
     let mut sums = nothing::<N>(zero, comptime!(block.pairs() * own));
-    for i in 0..comptime!(compare.vectors / 4) {
+    for turn in 0..comptime!(compare.vectors / 4) {
+        let i = turn * own;
         #[unroll]
         for part in 0..own {
-            let at = i * 4 + lane + part;
-            let loaded = loaded::<F, N>(rows, starts, at, block);
-            term::<N>(kept, first, &loaded, &mut sums, at, part, block, compare);
+            let loaded = loaded::<F, N>(rows, starts, at(i, compare) + part, block);
+            term::<N>(kept, &bases, &loaded, &mut sums, i, part, block, compare);
         }
     }
     if comptime!(compare.vectors % 4 > 0) {
+        let i = comptime!(compare.vectors / 4 * own).runtime();
         #[unroll]
         for part in 0..own {
-            let at = comptime!(compare.vectors / 4 * 4) + lane + part;
+            let at = at(i, compare) + part;
             if at < compare.vectors {
                 let loaded = loaded::<F, N>(rows, starts, at, block);
-                term::<N>(kept, first, &loaded, &mut sums, at, part, block, compare);
+                term::<N>(kept, &bases, &loaded, &mut sums, i, part, block, compare);
             }
         }
     }
@@ -149,16 +253,17 @@ pub fn sums_of_held<N: Size>(
     first: usize,
     held: &Array<Vector<f32, N>>,
     zero: f32,
+    turn: Turn,
     #[comptime] block: Block,
     #[comptime] compare: Compare,
 ) -> Array<Vector<f32, N>> {
+    let bases = turn.bases(first, block, compare);
     let mut sums = nothing::<N>(zero, comptime!(block.pairs()));
     #[unroll]
     for i in 0..comptime!(compare.each()) {
-        let at = at(i, compare);
         let loaded = of_held::<N>(held, i, block, compare);
         if is_there(i, compare) {
-            term::<N>(kept, first, &loaded, &mut sums, at, 0usize, block, compare);
+            term::<N>(kept, &bases, &loaded, &mut sums, i, 0usize, block, compare);
         }
     }
     sums
@@ -175,14 +280,14 @@ fn nothing<N: Size>(zero: f32, #[comptime] n: usize) -> Array<Vector<f32, N>> {
     sums
 }
 
-/// One vector of every row and query.
+/// One vector of every row and query: vector `i` of those this unit reads, `part` behind it where it reads rows alone.
 #[cube]
 fn term<N: Size>(
     kept: &SharedMemory<Vector<f32, N>>,
-    first: usize,
+    bases: &Array<usize>,
     loaded: &Array<Vector<f32, N>>,
     sums: &mut Array<Vector<f32, N>>,
-    at: usize,
+    i: usize,
     #[comptime] part: usize,
     #[comptime] block: Block,
     #[comptime] compare: Compare,
@@ -190,7 +295,7 @@ fn term<N: Size>(
     let own = comptime!(4 / compare.lanes as usize);
     #[unroll]
     for q in 0..block.queries {
-        let query = kept[first + q * compare.vectors + at];
+        let query = of_query::<N>(kept, bases, i, part, q, block, compare);
         #[unroll]
         for r in 0..block.rows {
             let s = comptime!((r * block.queries + q) * own + part);
@@ -199,26 +304,9 @@ fn term<N: Size>(
     }
 }
 
-/// The sum of pair `pair`, in every unit that reads the row.
-#[cube]
-pub fn sum_of<N: Size>(
-    sums: &Array<Vector<f32, N>>,
-    #[comptime] pair: usize,
-    #[comptime] compare: Compare,
-) -> f32 {
-    if comptime!(compare.lanes == 4) {
-        fold::<N>(halves::<N>(sums[pair]))
-    } else {
-        let s = comptime!(pair * 4);
-        fold::<N>(
-            (sums[s] + sums[comptime!(s + 2)]) + (sums[comptime!(s + 1)] + sums[comptime!(s + 3)]),
-        )
-    }
-}
-
-/// The sums of all pairs, each in one unit: place `i` of [`Block::own`] is pair [`pair_of`]. Where
-/// four units read a row together, each hands half of its sums to the next but one and then half of
-/// what is left to its neighbour, so that none is added up four times.
+/// The sums of all pairs, each in one unit: place `i` of [`Block::own`] is its first row ([`Turn`]) with the query that it
+/// takes as `i`, number `i + queries` of its turn. Where four units read a row together, each hands half of its sums to the
+/// next but one and then half of what is left to its neighbour, so that none is added up four times.
 #[cube]
 pub fn shared_out<N: Size>(
     sums: &mut Array<Vector<f32, N>>,
@@ -227,73 +315,29 @@ pub fn shared_out<N: Size>(
 ) -> Array<f32> {
     let mut found = Array::<f32>::new(comptime!(block.own(compare)));
     if comptime!(compare.lanes == 4) {
-        let lane = lane(compare.lanes);
         let half = comptime!(block.pairs() / 2);
         #[unroll]
         for i in 0..half {
-            sums[i] = four_handed::<N>(
-                sums[i],
-                sums[comptime!(i + half)],
-                lane >= 2u32,
-                NEXT_BUT_ONE,
-            );
+            let handed = exchange::<N>(sums[comptime!(i + half)], NEXT_BUT_ONE);
+            sums[i] += handed;
         }
         let quarter = comptime!(block.pairs() / 4);
         #[unroll]
         for i in 0..quarter {
-            let last = four_handed::<N>(
-                sums[i],
-                sums[comptime!(i + quarter)],
-                lane % 2u32 == 1u32,
-                NEXT,
-            );
+            let last = sums[i] + exchange::<N>(sums[comptime!(i + quarter)], NEXT);
             found[i] = fold::<N>(last);
         }
     } else {
         #[unroll]
         for i in 0..comptime!(block.pairs()) {
-            found[i] = sum_of::<N>(sums, i, compare);
+            let s = comptime!(i * 4);
+            found[i] = fold::<N>(
+                (sums[s] + sums[comptime!(s + 2)])
+                    + (sums[comptime!(s + 1)] + sums[comptime!(s + 3)]),
+            );
         }
     }
     found
-}
-
-/// The pair at place `i` of what [`shared_out`] leaves to this unit.
-#[cube]
-pub fn pair_of(
-    #[comptime] i: usize,
-    #[comptime] block: Block,
-    #[comptime] compare: Compare,
-) -> usize {
-    let mut pair = i.runtime();
-    if comptime!(compare.lanes == 4) {
-        let lane = lane(compare.lanes) as usize;
-        pair += (lane / 2usize) * comptime!(block.pairs() / 2)
-            + (lane % 2usize) * comptime!(block.pairs() / 4);
-    }
-    pair
-}
-
-/// [`handed`] for four sums.
-#[cube]
-fn four_handed<N: Size>(
-    low: Vector<f32, N>,
-    high: Vector<f32, N>,
-    upper: bool,
-    #[comptime] mask: u32,
-) -> Vector<f32, N> {
-    let mut sum = Vector::<f32, N>::new(0.0f32);
-    #[unroll]
-    for j in 0..4usize {
-        sum[j] = handed(low[j], high[j], upper, mask);
-    }
-    sum
-}
-
-/// `low` (else `high`, in the upper unit) added to that of the unit it is exchanged with.
-#[cube]
-pub fn handed(low: f32, high: f32, upper: bool, #[comptime] mask: u32) -> f32 {
-    select(upper, high, low) + plane_shuffle_xor(select(upper, low, high), mask)
 }
 
 /// The key of a pair whose sum is known: query at vector `query` of `kept`, row at vector `row`.

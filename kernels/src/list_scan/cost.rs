@@ -14,6 +14,8 @@
 //! * Without counts every list is as likely to be probed as any other, by each query on its own
 //!   ([`Probed::Evenly`]); with counts the queries of a list are spread evenly over the parts that a
 //!   search is cut into.
+//! * Rows that are compared again with the queries of a tile, because a buffer was full, are not counted: a task whose
+//!   queries have no limit yet does so once or twice.
 //! * A query leaves `k` pairs of every piece of a list it probes, or in rounds every row: the most there
 //!   can be. Limits that cubes tell each other, and what earlier rounds have found, make it fewer.
 //! * Rounds of a scan by list read equally many rows.
@@ -248,9 +250,9 @@ impl Costs<'_> {
         let (answer, ids) = self.answer();
         let (nq, facts) = (self.size.nq, self.facts);
         let block = nearest_centroid::block(&facts, padded(self.size.d)).unwrap_or(1);
-        let groups = nearest_centroid::units(&facts) / facts.lanes as usize;
+        let at_once = nearest_centroid::rows(&facts, block);
         let (cubes, n) = (nq.div_ceil(block) as f64, nq as f64);
-        let slots = (rows.div_ceil(groups) * groups * block) as f64;
+        let slots = (rows.div_ceil(at_once) * at_once * block) as f64;
         let asked = n * (query + ids);
         let all = rows as f64 * row;
         let pair = self.pair();

@@ -7,7 +7,7 @@ use crate::{
         distance::Compare,
         lanes::{group, whole},
         queue::{before, is_special, key_bits},
-        tile::{Block, key_of, sum_of, sums},
+        tile::{Block, Turn, key_of, shared_out, sums},
     },
     list_scan::DeviceProblem,
     rows::device::Element,
@@ -26,20 +26,45 @@ struct Blueprint {
     how: Select,
 }
 
+impl Blueprint {
+    /// What units that read a row together compare at once: four pairs at least where four do.
+    const fn tile(&self) -> Block {
+        tile(self.block, self.compare.lanes)
+    }
+
+    /// Rows that a cube reads at once.
+    const fn rows(&self) -> usize {
+        self.units / self.compare.lanes as usize * self.tile().rows
+    }
+}
+
+const fn tile(queries: usize, lanes: u32) -> Block {
+    let rows = if queries < lanes as usize {
+        lanes as usize / queries
+    } else {
+        1
+    };
+    Block { rows, queries }
+}
+
 /// Rows of the list up to which a block of queries reads it whole, however few queries there are.
 ///
 /// Origin: heuristic, not measured on a GPU.
 const SMALL_LIST: usize = 8192;
 
 /// Units of a cube: whole groups of lanes.
-pub(crate) fn units(facts: &Facts) -> usize {
+fn units(facts: &Facts) -> usize {
     whole(facts.units.min(128), facts.lanes) as usize
+}
+
+/// Rows that a cube with `block` queries reads at once.
+pub(crate) fn rows(facts: &Facts, block: usize) -> usize {
+    units(facts) / facts.lanes as usize * tile(block, facts.lanes).rows
 }
 
 /// Queries of a cube: what registers and shared memory hold; `None` if not even one fits.
 pub(crate) fn block(facts: &Facts, padded: usize) -> Option<usize> {
     let query = padded * 4 + 4;
-    let groups = units(facts) / facts.lanes as usize;
     // A row's 16 partial sums per query lie in one unit or in four.
     let most: usize = if facts.lanes == 4 { 8 } else { 2 };
     (0..=most.ilog2())
@@ -52,7 +77,7 @@ pub(crate) fn block(facts: &Facts, padded: usize) -> Option<usize> {
             } else {
                 facts.shared / 4
             };
-            block * (query + groups * 8) <= limit
+            block * (query + rows(facts, *block) * 8) <= limit
         })
 }
 
@@ -154,49 +179,63 @@ fn nearest<F: Float, N: Size>(
     }
     let vectors = comptime!(print.compare.vectors);
     let groups = comptime!(print.units / print.compare.lanes as usize);
+    let at_once = comptime!(print.rows());
+    let own = comptime!(print.tile().own(print.compare));
     let mut kept =
         SharedMemory::<Vector<f32, N>>::new(comptime!(print.block * print.compare.vectors));
     let barred = SharedMemory::<Atomic<u32>>::new(print.block);
-    let mut all_keys = SharedMemory::<u32>::new(comptime!(print.block * groups));
-    let mut all_ords = SharedMemory::<u32>::new(comptime!(print.block * groups));
+    let mut all_keys = SharedMemory::<u32>::new(comptime!(print.block * print.rows()));
+    let mut all_ords = SharedMemory::<u32>::new(comptime!(print.block * print.rows()));
     claim::vectors::<N>(&mut kept);
     claim::counters(&barred);
     claim::words(&mut all_keys);
     claim::words(&mut all_ords);
     sync_cube();
     load::<N>(queries, &mut kept, &barred, first, nq as usize, print);
-    let group = group(print.compare.lanes) as usize;
-    let mut best_key = Array::<u32>::new(print.block);
-    let mut best_ord = Array::<u32>::new(print.block);
+    let turn = Turn::new(comptime!(print.tile()), print.compare);
+    // Which of the rows read at once is the one whose pairs are left to this unit.
+    let mine = turn.rows as usize * groups + group(print.compare.lanes) as usize;
+    let mut best_key = Array::<u32>::new(own);
+    let mut best_ord = Array::<u32>::new(own);
     #[unroll]
-    for q in 0..print.block {
-        best_key[q] = u32::MAX;
-        best_ord[q] = u32::MAX;
+    for i in 0..own {
+        best_key[i] = u32::MAX;
+        best_ord[i] = u32::MAX;
     }
     let (start, len) = (placed[0] as usize, placed[1] as usize);
     let mut from = 0usize.runtime();
     while from < len {
-        let active = from + group < len;
-        // Idle units read the list's first row.
-        let row = start + select(active, from + group, 0usize);
-        let keys = keys::<F, N>(&kept, rows, row * vectors, zero, print);
-        let ord = ranks[row];
-        if active {
+        let mut starts = Array::<usize>::new(comptime!(print.tile().rows));
+        let mut ord = 0u32.runtime();
+        #[unroll]
+        for r in 0..comptime!(print.tile().rows) {
+            let number = (comptime!(r as u32) ^ turn.rows) as usize * groups
+                + group(print.compare.lanes) as usize;
+            // Idle units read the list's first row.
+            let row = start + select(from + number < len, from + number, 0usize);
+            starts[r] = row * vectors;
+            if comptime!(r == 0) {
+                ord = ranks[row];
+            }
+        }
+        let keys = keys::<F, N>(&kept, rows, &starts, turn, zero, print);
+        if from + mine < len {
             #[unroll]
-            for q in 0..print.block {
-                let bits = key_bits(keys[q]);
-                if before(bits, ord, best_key[q], best_ord[q]) {
-                    best_key[q] = bits;
-                    best_ord[q] = ord;
+            for i in 0..own {
+                let bits = key_bits(keys[i]);
+                if before(bits, ord, best_key[i], best_ord[i]) {
+                    best_key[i] = bits;
+                    best_ord[i] = ord;
                 }
             }
         }
-        from += groups;
+        from += at_once;
     }
     #[unroll]
-    for q in 0..print.block {
-        all_keys[q * groups + group] = best_key[q];
-        all_ords[q * groups + group] = best_ord[q];
+    for i in 0..own {
+        let q = turn.queries as usize + i;
+        all_keys[q * at_once + mine] = best_key[i];
+        all_ords[q * at_once + mine] = best_ord[i];
     }
     sync_cube();
     let q = UNIT_POS as usize;
@@ -206,9 +245,9 @@ fn nearest<F: Float, N: Size>(
             ord: u32::MAX,
         };
         if barred[q].load() == 0u32 {
-            for g in 0..groups {
-                let key = all_keys[q * groups + g];
-                let ord = all_ords[q * groups + g];
+            for i in 0..at_once {
+                let key = all_keys[q * at_once + i];
+                let ord = all_ords[q * at_once + i];
                 if before(key, ord, pair.key, pair.ord) {
                     pair.key = key;
                     pair.ord = ord;
@@ -262,29 +301,25 @@ fn load<N: Size>(
     sync_cube();
 }
 
-/// The keys of one row for all queries of the block, by the one definition of a distance. All
-/// lanes of a row call it together.
+/// The keys of this unit's pairs, by the one definition of a distance. All units of a row call it together.
 #[cube]
 fn keys<F: Float, N: Size>(
     kept: &SharedMemory<Vector<f32, N>>,
     rows: &Array<Vector<F, N>>,
-    row: usize,
+    starts: &Array<usize>,
+    turn: Turn,
     zero: f32,
     #[comptime] print: Blueprint,
 ) -> Array<f32> {
-    let block = comptime!(Block {
-        rows: 1,
-        queries: print.block
-    });
-    let mut starts = Array::<usize>::new(1usize);
-    starts[0] = row;
-    let sums = sums::<F, N>(kept, 0usize, rows, &starts, zero, block, print.compare);
-    let mut keys = Array::<f32>::new(print.block);
+    let block = comptime!(print.tile());
+    let compare = comptime!(print.compare);
+    let mut sums = sums::<F, N>(kept, 0usize, rows, starts, zero, turn, block, compare);
+    let found = shared_out::<N>(&mut sums, block, compare);
+    let mut keys = Array::<f32>::new(comptime!(block.own(compare)));
     #[unroll]
-    for q in 0..print.block {
-        let sum = sum_of::<N>(&sums, q, print.compare);
-        let query = q * print.compare.vectors;
-        keys[q] = key_of::<F, N>(sum, kept, query, rows, row, zero, print.compare);
+    for i in 0..comptime!(block.own(compare)) {
+        let query = (turn.queries as usize + i) * compare.vectors;
+        keys[i] = key_of::<F, N>(found[i], kept, query, rows, starts[0], zero, compare);
     }
     keys
 }

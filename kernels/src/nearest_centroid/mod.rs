@@ -6,4 +6,4 @@
 
 mod device;
 
-pub(crate) use device::{block, fits, nearest_on, units};
+pub(crate) use device::{block, fits, nearest_on, rows};

@@ -3,7 +3,7 @@
 use super::blueprint::{Output, Select};
 use crate::device::{
     claim,
-    queue::{Queue, Sizes, before, key_bits, key_value, sort_shared},
+    queue::{Queue, Sizes, before, key_bits, key_value, lower, sort_shared},
 };
 use cubecl::prelude::*;
 
@@ -380,9 +380,10 @@ fn sort_global(
         while stride > 0 {
             let mut t = UNIT_POS as usize;
             while t < comptime!(n / 2) {
-                let low = base + ((t / stride) * (stride * 2) + t % stride) * 2;
+                let place = lower(t, stride);
+                let low = base + place * 2;
                 let high = low + stride * 2;
-                let rising = (((t / stride) * (stride * 2) + t % stride) & size) == 0;
+                let rising = (place & size) == 0;
                 let low_key = pairs[low];
                 let low_ord = pairs[low + 1];
                 let high_key = pairs[high];

@@ -137,14 +137,15 @@ fn filters(gpu: &Gpu<Device>) -> impl Iterator<Item = Filter> + use<> {
 
 /// Devices on which tiles are small, cubes few, pieces short.
 fn small(client: &Client, rng: &mut Rng, k: usize, d: usize) -> Gpu<Device> {
-    let lanes = rng.pick(&[1, 4]);
+    let real = Facts::of(client);
+    let lanes = rng.pick(&[1, 4]).min(real.lanes);
     let two = 2 * (k.next_power_of_two().max(32) * 16 + d.next_multiple_of(4) * 4 + 32) + 64;
     let facts = Facts {
         units: rng.pick(&[32, 64, 200]),
         shared: rng.pick(&[two, 2 * two, 32 << 10]).min(32 << 10),
         lanes,
         processors: rng.pick(&[1, 5, 300]),
-        ..Facts::of(client)
+        ..real
     };
     Gpu::with(client, facts)
 }

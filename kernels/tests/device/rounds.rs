@@ -29,12 +29,13 @@ fn grains(rng: &mut Rng) -> [Grain; 2] {
 
 /// A device with little shared memory and few units.
 fn small(client: &Client, rng: &mut Rng) -> Gpu<Device> {
+    let real = Facts::of(client);
     let facts = Facts {
         units: rng.pick(&[32, 64, 200]),
         shared: rng.pick(&[4 << 10, 16 << 10]),
-        lanes: rng.pick(&[1, 4]),
+        lanes: rng.pick(&[1, 4]).min(real.lanes),
         processors: rng.pick(&[1, 5, 300]),
-        ..Facts::of(client)
+        ..real
     };
     Gpu::with(client, facts)
 }

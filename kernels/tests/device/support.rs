@@ -13,7 +13,7 @@ pub fn guises(client: &Client) -> Vec<Gpu<Device>> {
             Gpu::with(
                 client,
                 Facts {
-                    lanes,
+                    lanes: facts.lanes.min(lanes),
                     shared,
                     ..facts
                 },

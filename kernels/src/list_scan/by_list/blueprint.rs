@@ -20,8 +20,8 @@ const SHARED: usize = 48 << 10;
 
 /// The same for tensor cores, whose tiles pay when they are large.
 ///
-/// Origin: two cubes of a multiprocessor of 227 KB; not measured on a GPU.
-const SHARED_TENSORS: usize = 96 << 10;
+/// Origin: three cubes of a multiprocessor of 227 KB, as many as registers allow; not measured on a GPU.
+const SHARED_TENSORS: usize = 75 << 10;
 
 /// What tensor cores multiply: rows and queries of a matrix.
 pub(super) const MATRIX: Block = Block {
@@ -29,7 +29,7 @@ pub(super) const MATRIX: Block = Block {
     queries: 8,
 };
 
-/// Queries of a tile that are not given up for more tasks: what one block in registers holds.
+/// Queries of a tile that are not given up for more tasks.
 ///
 /// Origin: heuristic, not measured on a GPU.
 const FEW: usize = 8;
@@ -59,7 +59,7 @@ impl Load {
         }
     }
 
-    /// Queries of a tile at most: no more than read a list, and few enough that there are tasks for
+    /// Queries of a tile at most: not many more than read a list, and few enough that there are tasks for
     /// every multiprocessor.
     fn tile(self, facts: &Facts, filter: Filter) -> usize {
         let mut tile = 1 << facts.grain.tile.max(2).ilog2();
@@ -67,7 +67,8 @@ impl Load {
             // They want twice as many products of a byte of rows as the arithmetic units beside them would.
             tile *= 2;
         }
-        let group = self.group.next_power_of_two().clamp(2, tile);
+        // Twice the average, as some lists are read by more; places that stay empty cost nothing but memory.
+        let group = (2 * self.group).next_power_of_two().clamp(2, tile);
         let pieces = self.rows.div_ceil(facts.grain.rows());
         let busy = self.pairs.saturating_mul(pieces) / (2 * facts.processors.max(1) as usize);
         group
@@ -94,8 +95,8 @@ pub(in crate::list_scan) struct Blueprint {
 /// What a unit compares at once, or what a plane's tensor cores multiply.
 ///
 /// Registers decide: a pair's sixteen partial sums take 16 of one unit, or 4 of each of four; a product one of
-/// each. Rows that are held ([`Blueprint::holds`]) take up to 64, and sums 32; where rows are read again for every
-/// block of queries, sums take 64.
+/// each. Rows that are held ([`Blueprint::holds`]) take up to 64 beside 32 for sums, or up to 32 beside 64; where rows are
+/// read again for every block of queries, sums take 64.
 const fn block(filter: Filter, compare: Compare) -> Block {
     let (rows, queries) = match (filter, compare.lanes, compare.each()) {
         (Filter::TensorCores, ..) => (32, 32),
@@ -186,11 +187,19 @@ impl Blueprint {
             let mut tiles = (few.ilog2()..=most.ilog2()).rev().map(|power| 1 << power);
             tiles.find(|&tile| fits(tile, pairs))
         };
-        // Shorter queues where those asked for leave no room for the fewest queries.
-        let (least, mut pairs) = ((2 * kept).max(1), facts.grain.pairs(kept));
-        while pairs > least && !fits(few, pairs) {
-            pairs /= 2;
-        }
+        // Queues as long as asked for, or so long that they leave room for more queries; where they keep none, a step's
+        // rows must find room all the same, or it is compared more than once.
+        let (asked, least) = (facts.grain.pairs(kept), (2 * kept).max(1));
+        let half = |&pairs: &usize| (pairs / 2 >= least).then_some(pairs / 2);
+        let enough = if kept == 0 {
+            print(few, 1).step().min(asked)
+        } else {
+            0
+        };
+        let pairs = core::iter::successors(Some(asked), half).max_by_key(|&pairs| {
+            let tile = tile_for(pairs);
+            (tile.is_some(), pairs >= enough, tile, pairs)
+        })?;
         Some(print(tile_for(pairs)?, pairs))
     }
 
@@ -389,6 +398,7 @@ mod tests {
         let print = Blueprint::new(facts, Metric::L2, d, k, load)?;
         let kept = print.queues.kept;
         assert!(if k > 256 { kept == 0 } else { kept >= k });
+        assert!(kept > 0 || print.queues.pairs >= print.step());
         assert!(print.queues.queues <= print.queues.units);
         assert!(print.block.queries <= print.queues.queues);
         Some(print.queues.queues)
@@ -400,14 +410,15 @@ mod tests {
         for (nq, d, k, expected) in [
             (19_600, 128, 20, Some(32)),
             (512, 128, 20, Some(32)),
-            (128, 128, 20, Some(8)),
-            (64, 128, 20, Some(4)),
+            (128, 128, 20, Some(16)),
+            (64, 128, 20, Some(8)),
             (19_600, 128, 256, Some(8)),
             (19_600, 768, 20, Some(16)),
             (19_600, 4096, 20, Some(2)),
             (19_600, 8192, 20, None),
             (19_600, 128, 257, Some(32)),
-            (128, 128, 5000, Some(8)),
+            (128, 128, 5000, Some(16)),
+            (19_600, 384, 300, Some(16)),
             (19_600, 8192, 257, None),
         ] {
             assert_eq!(

@@ -12,8 +12,8 @@
 //!   `2 (|q|² + |x|²)`; that of an inner product within `(n + 8) u · |q| |x|`.
 //!
 //! For L2, `2 |q| |x| ≤ |q|² + |x|²`, so the key is not below `(1 - c) (|q|² + |x|²) - 2 q·x`, for inner
-//! products not below `-q·x - c |q| |x|`. In the kernels `(1 - c) |x|² - 2 q·x` is compared with what the limit leaves
-//! of `(1 - c) |q|²`: a limit up to `4 (|q|² + |x|²)` costs less than `6 u` of that sum once more, which the
+//! products not below `-q·x - c |q| |x|`. In the kernels `(1 - c) |x|² - 2 q·x` is compared with the limit
+//! less `(1 - c) |q|²`: a limit up to `4 (|q|² + |x|²)` costs less than `6 u` of that sum once more, which the
 //! allowance for the last few operations covers, and beyond it no pair is excluded, as its key is at most half of that.
 //! What may be lost at the lower end of the range, where numbers have fewer bits or none, [`TINY`] and [`SHORT`]
 //! make up for; where a sum leaves the upper end, the bound is infinite or NaN, and the pair is compared.

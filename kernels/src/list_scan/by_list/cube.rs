@@ -7,7 +7,7 @@ use crate::{
         lanes::group,
         queue::key_bits,
         queues::Queues,
-        tile::{self, key_of, pair_of, shared_out},
+        tile::{self, Turn, key_of, shared_out},
     },
     list_scan::cube::slice_start,
 };
@@ -204,6 +204,7 @@ fn compare<F: Float, N: Size>(
 ) {
     let groups = comptime!(print.queues.units as u32 / print.compare.lanes);
     let group = group(print.compare.lanes);
+    let turn = Turn::new(print.block, print.compare);
     let mut step = task.from;
     while step < task.to {
         if comptime!(print.queues.kept > 0) {
@@ -213,15 +214,18 @@ fn compare<F: Float, N: Size>(
             make_room_early(state, names, queues, out, args, print);
         }
         let mut starts = Array::<usize>::new(print.block.rows);
-        let mut ords = Array::<u32>::new(print.block.rows);
+        // Of the row whose pairs are left to this unit.
+        let mut ord = u32::MAX.runtime();
         #[unroll]
         for r in 0..print.block.rows {
-            let slot = step + comptime!(r as u32) * groups + group;
+            let slot = step + (comptime!(r as u32) ^ turn.rows) * groups + group;
             let inside = slot < task.to;
             // Idle units read the piece's first row.
             let position = (task.start + select(inside, slot, task.from)) as usize;
             starts[r] = position * print.compare.vectors;
-            ords[r] = select(inside, ranks[position], u32::MAX);
+            if comptime!(r == 0) {
+                ord = select(inside, ranks[position], u32::MAX);
+            }
         }
         let held = if comptime!(print.holds()) {
             tile::held::<F, N>(rows, &starts, print.block, print.compare)
@@ -240,13 +244,12 @@ fn compare<F: Float, N: Size>(
                 let mut q = from;
                 while q < to {
                     let first = q as usize;
-                    let bits =
-                        keys::<F, N>(kept, rows, &held, &starts, &ords, first, args.zero, print);
+                    let bits = keys::<F, N>(
+                        kept, rows, &held, &starts, ord, first, turn, args.zero, print,
+                    );
                     #[unroll]
                     for i in 0..comptime!(print.block.own(print.compare)) {
-                        let pair = pair_of(i, print.block, print.compare);
-                        let q = first + pair % print.block.queries;
-                        let ord = of_row(&ords, pair / print.block.queries, print);
+                        let q = first + turn.queries as usize + i;
                         let bit = 1u32 << place;
                         if queues.wants(q, bits[i], ord) && taken & bit == 0u32 {
                             if queues.push(q, bits[i], ord, print.queues) {
@@ -278,33 +281,33 @@ fn keys<F: Float, N: Size>(
     rows: &Array<Vector<F, N>>,
     held: &Array<Vector<f32, N>>,
     starts: &Array<usize>,
-    ords: &Array<u32>,
+    ord: u32,
     first: usize,
+    turn: Turn,
     zero: f32,
     #[comptime] print: Blueprint,
 ) -> Array<u32> {
-    let base = first * print.compare.vectors;
+    let block = comptime!(print.block);
+    let compare = comptime!(print.compare);
+    let base = first * compare.vectors;
     let mut sums = if comptime!(print.holds()) {
-        tile::sums_of_held::<N>(kept, base, held, zero, print.block, print.compare)
+        tile::sums_of_held::<N>(kept, base, held, zero, turn, block, compare)
     } else {
-        tile::sums::<F, N>(kept, base, rows, starts, zero, print.block, print.compare)
+        tile::sums::<F, N>(kept, base, rows, starts, zero, turn, block, compare)
     };
-    let found = shared_out::<N>(&mut sums, print.block, print.compare);
-    let mut bits = Array::<u32>::new(comptime!(print.block.own(print.compare)));
+    let found = shared_out::<N>(&mut sums, block, compare);
+    let mut bits = Array::<u32>::new(comptime!(block.own(compare)));
     #[unroll]
-    for i in 0..comptime!(print.block.own(print.compare)) {
-        let pair = pair_of(i, print.block, print.compare);
-        let query = base + (pair % print.block.queries) * print.compare.vectors;
-        let row = of_row_at(starts, pair / print.block.queries, print);
-        let key = key_of::<F, N>(found[i], kept, query, rows, row, zero, print.compare);
-        let ord = of_row(ords, pair / print.block.queries, print);
+    for i in 0..comptime!(block.own(compare)) {
+        let query = (first + turn.queries as usize + i) * compare.vectors;
+        let key = key_of::<F, N>(found[i], kept, query, rows, starts[0], zero, compare);
         bits[i] = select(ord == u32::MAX, u32::MAX, key_bits(key));
     }
     bits
 }
 
-/// Empties buffers of queues that keep none before one is full, so that no pair is compared again. All units
-/// call it.
+/// Empties buffers of queues that keep none where one has no room for another step, so that no pair is compared again
+/// (but where it has no room for a single one). All units call it.
 #[cube]
 fn make_room_early(
     state: &Array<Atomic<u32>>,
@@ -317,7 +320,7 @@ fn make_room_early(
     let q = UNIT_POS as usize;
     let mut full = false.runtime();
     if q < print.queues.queues {
-        full = queues.is_half_full(q, print.queues);
+        full = !queues.has_room(q, comptime!(print.step() as u32), print.queues);
     }
     if queues.any(full, print.queues) {
         append(state, names, queues, out, args, print);
@@ -422,26 +425,4 @@ pub(super) fn append(
         // The buffers are filled again.
         sync_cube();
     }
-}
-
-/// The word of row `r` of a block.
-#[cube]
-fn of_row(words: &Array<u32>, r: usize, #[comptime] print: Blueprint) -> u32 {
-    let mut word = words[0];
-    #[unroll]
-    for other in 1..print.block.rows {
-        word = select(r == other, words[other], word);
-    }
-    word
-}
-
-/// Where row `r` of a block starts.
-#[cube]
-fn of_row_at(starts: &Array<usize>, r: usize, #[comptime] print: Blueprint) -> usize {
-    let mut start = starts[0];
-    #[unroll]
-    for other in 1..print.block.rows {
-        start = select(r == other, starts[other], start);
-    }
-    start
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::device::{
     Filter, claim,
-    distance::{key, wide},
+    distance::{fold, key, wide},
     lanes::{NEXT, NEXT_BUT_ONE, group, lane},
     queue::{key_bits, key_value},
     queues::Queues,
@@ -27,7 +27,7 @@ pub(super) struct Waiting {
     pair: SharedMemory<u32>,
     /// How many were put in, and not: those that found no room.
     count: SharedMemory<Atomic<u32>>,
-    /// What each query of the tile adds to a bound.
+    /// What each query of the tile adds to a bound, or (L2) takes from its limit.
     weight: SharedMemory<f32>,
 }
 
@@ -83,9 +83,9 @@ fn offset(i: u32, #[comptime] print: Blueprint) -> u32 {
     }
 }
 
-/// The squared norm of the row that starts at vector `row`, in every unit that reads it.
+/// What this unit's components of the row that starts at vector `row` add to its squared norm.
 #[cube]
-pub(super) fn square<F: Float, N: Size>(
+pub(super) fn part<F: Float, N: Size>(
     rows: &Array<Vector<F, N>>,
     row: usize,
     #[comptime] print: Blueprint,
@@ -106,12 +106,12 @@ pub(super) fn square<F: Float, N: Size>(
             sum = fma(components, components, sum);
         }
     }
-    of_lanes((sum[0] + sum[2]) + (sum[1] + sum[3]), print)
+    fold::<N>(sum)
 }
 
 /// The same of row `r` of a block whose rows are held.
 #[cube]
-pub(super) fn square_of_held<N: Size>(
+pub(super) fn part_of_held<N: Size>(
     held: &Array<Vector<f32, N>>,
     #[comptime] r: usize,
     #[comptime] print: Blueprint,
@@ -123,7 +123,7 @@ pub(super) fn square_of_held<N: Size>(
         let components = held[comptime!(r * each + i)];
         sum = fma(components, components, sum);
     }
-    of_lanes((sum[0] + sum[2]) + (sum[1] + sum[3]), print)
+    fold::<N>(sum)
 }
 
 /// The sum over the units that read a row together.
@@ -168,7 +168,8 @@ pub(super) fn weigh<N: Size>(
         }
         let there = name != u32::MAX;
         let query = args.first + select(there, name, 0u32);
-        let square = square::<f32, N>(queries, query as usize * print.compare.vectors, print);
+        let part = part::<f32, N>(queries, query as usize * print.compare.vectors, print);
+        let square = of_lanes(part, print);
         if q < print.queues.queues && lane(print.compare.lanes) == 0u32 {
             let mut weight = weight_of_row(square, args, print);
             if comptime!(!print.compare.l2) {

@@ -5,13 +5,13 @@ use super::{
     blueprint::Blueprint,
     bound::TINY,
     cube::{Task, TileArgs, append, load, name, share, task_at},
-    filter::{Waiting, bar, is_excluded, settle, square, square_of_held, weigh, weight_of_row},
+    filter::{Waiting, bar, is_excluded, part, part_of_held, settle, weigh, weight_of_row},
 };
 use crate::device::{
     claim,
-    lanes::{NEXT, NEXT_BUT_ONE, group, lane},
+    lanes::{NEXT, NEXT_BUT_ONE, group},
     queues::Queues,
-    tile::{self, at, handed, is_there, of_held, pair_of},
+    tile::{self, Turn, at, is_there, of_held, of_query},
 };
 use cubecl::prelude::*;
 
@@ -83,10 +83,9 @@ fn compare<F: Float, N: Size>(
 ) {
     let groups = comptime!(print.queues.units as u32 / print.compare.lanes);
     let group = group(print.compare.lanes);
-    // All pairs whose products a unit is left with are of one row.
-    let pair = pair_of(0usize, print.block, print.compare);
-    let mine = (pair / print.block.queries) as u32;
-    let row = mine * groups + group;
+    let turn = Turn::new(print.block, print.compare);
+    // Of the row whose pairs are left to this unit.
+    let row = turn.rows * groups + group;
     let mut step = task.from;
     while step < task.to {
         if comptime!(print.queues.kept > 0) {
@@ -95,7 +94,7 @@ fn compare<F: Float, N: Size>(
         let mut starts = Array::<usize>::new(print.block.rows);
         #[unroll]
         for r in 0..print.block.rows {
-            let slot = step + comptime!(r as u32) * groups + group;
+            let slot = step + (comptime!(r as u32) ^ turn.rows) * groups + group;
             // Idle units read the piece's first row.
             let position = (task.start + select(slot < task.to, slot, task.from)) as usize;
             starts[r] = position * print.compare.vectors;
@@ -105,24 +104,15 @@ fn compare<F: Float, N: Size>(
         } else {
             Array::<Vector<f32, N>>::new(1usize)
         };
-        let mut weight = 0.0f32.runtime();
-        #[unroll]
-        for r in 0..print.block.rows {
-            let square = if comptime!(print.holds()) {
-                square_of_held::<N>(&held, r, print)
-            } else {
-                square::<F, N>(rows, starts[r], print)
-            };
-            let here = weight_of_row(square, args, print);
-            weight = select(mine == comptime!(r as u32), here, weight);
-        }
+        let square = square::<F, N>(rows, &held, &starts, print);
+        let weight = weight_of_row(square, args, print);
         let inside = step + row < task.to;
         let mut q = 0u32.runtime();
         while q < task.active {
             let first = q as usize;
             let base = first * print.compare.vectors;
-            let found = products::<F, N>(kept, base, rows, &held, &starts, print);
-            let query = first + pair % print.block.queries;
+            let found = products::<F, N>(kept, base, rows, &held, &starts, turn, print);
+            let query = first + turn.queries as usize;
             let code = query as u32 * comptime!(print.step() as u32) + row;
             let mut left = select(inside, comptime!(print.all()), 0u32);
             let mut go = true.runtime();
@@ -146,8 +136,8 @@ fn compare<F: Float, N: Size>(
     }
 }
 
-/// The products of a block's pairs, each in one unit: place `i` of [`Block::own`](tile::Block::own) is pair
-/// [`pair_of`]. All units of a row call it together.
+/// The products of a block's pairs, each in one unit, which has those that [`tile::shared_out`] would leave to it. All
+/// units of a row call it together.
 #[cube]
 fn products<F: Float, N: Size>(
     kept: &SharedMemory<Vector<f32, N>>,
@@ -155,11 +145,13 @@ fn products<F: Float, N: Size>(
     rows: &Array<Vector<F, N>>,
     held: &Array<Vector<f32, N>>,
     starts: &Array<usize>,
+    turn: Turn,
     #[comptime] print: Blueprint,
 ) -> Array<f32> {
     let compare = comptime!(print.compare);
     let block = comptime!(print.block);
     let lanes = comptime!(compare.lanes as usize);
+    let bases = turn.bases(first, block, compare);
     let mut sums = Array::<f32>::new(block.pairs());
     #[unroll]
     for s in 0..block.pairs() {
@@ -168,40 +160,36 @@ fn products<F: Float, N: Size>(
     if comptime!(print.holds()) {
         #[unroll]
         for i in 0..comptime!(compare.each()) {
-            let at = at(i, compare);
             let loaded = of_held::<N>(held, i, block, compare);
             if is_there(i, compare) {
-                add::<N>(kept, first, &loaded, &mut sums, at, print);
+                add::<N>(kept, &bases, &loaded, &mut sums, i, print);
             }
         }
     } else {
         for i in 0..comptime!(compare.vectors / lanes) {
-            let at = at(i, compare);
-            let loaded = tile::loaded::<F, N>(rows, starts, at, block);
-            add::<N>(kept, first, &loaded, &mut sums, at, print);
+            let loaded = tile::loaded::<F, N>(rows, starts, at(i, compare), block);
+            add::<N>(kept, &bases, &loaded, &mut sums, i, print);
         }
         if comptime!(compare.vectors % lanes > 0) {
-            let at = at(comptime!(compare.vectors / lanes), compare);
+            let i = comptime!(compare.vectors / lanes).runtime();
+            let at = at(i, compare);
             if at < compare.vectors {
                 let loaded = tile::loaded::<F, N>(rows, starts, at, block);
-                add::<N>(kept, first, &loaded, &mut sums, at, print);
+                add::<N>(kept, &bases, &loaded, &mut sums, i, print);
             }
         }
     }
     let mut found = Array::<f32>::new(comptime!(block.own(compare)));
     if comptime!(lanes == 4) {
-        let lane = lane(compare.lanes);
         let half = comptime!(block.pairs() / 2);
         #[unroll]
         for i in 0..half {
-            let (low, high) = (sums[i], sums[comptime!(i + half)]);
-            sums[i] = handed(low, high, lane >= 2u32, NEXT_BUT_ONE);
+            sums[i] += plane_shuffle_xor(sums[comptime!(i + half)], NEXT_BUT_ONE);
         }
         let quarter = comptime!(block.pairs() / 4);
         #[unroll]
         for i in 0..quarter {
-            let (low, high) = (sums[i], sums[comptime!(i + quarter)]);
-            found[i] = handed(low, high, lane % 2u32 == 1u32, NEXT);
+            found[i] = sums[i] + plane_shuffle_xor(sums[comptime!(i + quarter)], NEXT);
         }
     } else {
         #[unroll]
@@ -212,19 +200,49 @@ fn products<F: Float, N: Size>(
     found
 }
 
-/// One vector of every row and query.
+/// The squared norm of the row whose pairs are left to this unit. All units of a row call it together.
+#[cube]
+fn square<F: Float, N: Size>(
+    rows: &Array<Vector<F, N>>,
+    held: &Array<Vector<f32, N>>,
+    starts: &Array<usize>,
+    #[comptime] print: Blueprint,
+) -> f32 {
+    let block = comptime!(print.block);
+    let mut squares = Array::<f32>::new(block.rows);
+    #[unroll]
+    for r in 0..block.rows {
+        squares[r] = if comptime!(print.holds()) {
+            part_of_held::<N>(held, r, print)
+        } else {
+            part::<F, N>(rows, starts[r], print)
+        };
+    }
+    if comptime!(print.compare.lanes == 4) {
+        // As products are handed over. Neighbours have the same one of two rows, and each one of two of four.
+        let half = comptime!(block.rows / 2);
+        #[unroll]
+        for r in 0..half {
+            squares[r] += plane_shuffle_xor(squares[comptime!(r + half)], NEXT_BUT_ONE);
+        }
+        squares[0] += plane_shuffle_xor(squares[comptime!(half - 1)], NEXT);
+    }
+    squares[0]
+}
+
+/// One vector of every row and query: vector `i` of those this unit reads.
 #[cube]
 fn add<N: Size>(
     kept: &SharedMemory<Vector<f32, N>>,
-    first: usize,
+    bases: &Array<usize>,
     loaded: &Array<Vector<f32, N>>,
     sums: &mut Array<f32>,
-    at: usize,
+    i: usize,
     #[comptime] print: Blueprint,
 ) {
     #[unroll]
     for q in 0..print.block.queries {
-        let query = kept[first + q * print.compare.vectors + at];
+        let query = of_query::<N>(kept, bases, i, 0usize, q, print.block, print.compare);
         #[unroll]
         for r in 0..print.block.rows {
             let s = comptime!(r * print.block.queries + q);

@@ -18,7 +18,7 @@ use super::{
     cube::{Task, TileArgs, append, name, share, task_at},
     filter::{Waiting, bar, is_excluded, settle, weigh, weight_of_row},
 };
-use crate::device::{claim, distance::wide, queues::Queues};
+use crate::device::{claim, distance::wide, queues::Queues, tile::SHARED};
 use cubecl::{cmma::MmaDefinition, prelude::*};
 use half::bf16;
 
@@ -153,21 +153,18 @@ fn piece<F: Float, N: Size>(
     piece
 }
 
-/// Those components of the queries of a block, from `first` on.
+/// Components `16 i` to `16 i + 15` of the queries of a block, whose first lies at vector `base` for this unit.
 #[cube]
 fn columns<N: Size>(
     rounded: &SharedMemory<Vector<bf16, N>>,
-    first: u32,
+    base: usize,
     i: usize,
     #[comptime] print: Blueprint,
 ) -> Sequence<Array<Vector<bf16, Two>>> {
-    let g = UNIT_POS % 32u32 / 4u32;
-    let at = i * 4 + (UNIT_POS % 4u32) as usize;
     let mut columns = Sequence::<Array<Vector<bf16, Two>>>::new();
     #[unroll]
     for n in 0..comptime!(print.across()) {
-        let query = (first + g) as usize + comptime!(n * MATRIX.queries);
-        let vector = rounded[query * print.stride() + at];
+        let vector = rounded[base + i * 4 + comptime!(n * MATRIX.queries * print.stride())];
         let mut column = Array::<Vector<bf16, Two>>::new(2usize);
         column[0] = two::<N>(vector, 0usize);
         column[1] = two::<N>(vector, 2usize);
@@ -192,6 +189,8 @@ fn multiply<F: Float, N: Size>(
     let across = comptime!(print.across());
     let down = comptime!(print.block.rows / MATRIX.rows);
     let sixteens = comptime!(print.compare.vectors.div_ceil(4));
+    let query = (first + UNIT_POS % 32u32 / 4u32) as usize;
+    let base = (query * print.stride() + (UNIT_POS % 4u32) as usize) & SHARED;
     let mut products = Sequence::<Array<Vector<f32, Two>>>::new();
     #[unroll]
     for _i in 0..comptime!(down * across) {
@@ -203,7 +202,7 @@ fn multiply<F: Float, N: Size>(
     if comptime!(print.holds()) {
         #[unroll]
         for i in 0..sixteens {
-            let columns = columns::<N>(rounded, first, i, print);
+            let columns = columns::<N>(rounded, base, i, print);
             #[unroll]
             for m in 0..down {
                 #[unroll]
@@ -222,7 +221,7 @@ fn multiply<F: Float, N: Size>(
             squares[r] = 0.0f32;
         }
         for i in 0..sixteens {
-            let columns = columns::<N>(rounded, first, i, print);
+            let columns = columns::<N>(rounded, base, i, print);
             #[unroll]
             for m in 0..down {
                 let piece = piece::<F, N>(rows, starts, squares, i, m, print);

@@ -66,6 +66,9 @@ impl Costs<'_> {
         let (kernel, pair, norms, asks) = match print.filter {
             Filter::Nothing => ("keep_best_by_list", self.pair(), (0.0, 0.0), 1.0),
             Filter::Products => ("keep_best_by_products", product, (product, 0.0), 2.0),
+            Filter::TensorCores if print.holds() => {
+                ("keep_best_by_tensors", product, (product, 0.0), 2.0)
+            }
             Filter::TensorCores => ("keep_best_by_tensors", product, (0.0, product), 2.0),
         };
         let (nlist, pairs) = (size.lens.len() as f64, count * nprobe as f64);

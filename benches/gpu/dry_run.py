@@ -19,13 +19,13 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-STEPS = "kernels,suite,sweep,filters,peers,agree,flat,scale"
+STEPS = "kernels,suite,sweep,filters,knobs,peers,agree,flat,scale"
 # What gpu.md's table wants of a row, by the names of the records.
 FIELDS = """library version burn cubecl adapter git backend backend_type device nb d nlist nprobe topk nq dtype metric mode data
 seed lists candidates avg_group chosen_mode order kernel reason warmup repeat rotate input search_ms search_ms_p10 search_ms_p90
 search_ms_min times_ms first_ms cold_ms kernel_ms kernel_clock launches blocking_reads uploaded_bytes counted_bytes
 counted_bytes_once counted_flops counted_useful_flops kernels memory_fraction fma_fraction ceilings qps recall distance_error
-verified train_ms add_ms piece index device_mib_in_use device_mib_held rss_mib_peak timestamp""".split()
+verified knobs train_ms add_ms piece index device_mib_in_use device_mib_held rss_mib_peak timestamp""".split()
 
 STUB = '''#!/usr/bin/env python3
 import json, sys
@@ -100,7 +100,7 @@ def check_records(rows, real):
         if row["verified"] == 0 or row["distance_error"] > 1e-5:
             wrong(f"a record was not judged: {row}")
     steps = {row["name"].split(":")[0] for row in rows if row.get("kind") == "step"}
-    for name in ("kernels", "suite", "sweep", "filters", "peers", "flat", "scale"):
+    for name in ("kernels", "suite", "sweep", "filters", "knobs", "peers", "flat", "scale"):
         if name not in steps:
             wrong(f"no step {name} in {steps}")
     return own

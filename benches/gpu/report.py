@@ -34,7 +34,8 @@ def label(row):
     name = row["library"]
     if name == "burn-ivf":
         filters = row.get("filter", "")
-        return f"burn-ivf {row['backend']}" + (f", {filters}" if "products" in filters else "")
+        knobs = [f", {knob}" for knob in row.get("knobs", []) if not knob.startswith("scan_filter=")]
+        return f"burn-ivf {row['backend']}" + (f", {filters}" if "products" in filters else "") + "".join(knobs)
     return f"{name} {row.get('version', '')} {row['mode']}"
 
 

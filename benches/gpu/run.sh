@@ -5,8 +5,9 @@
 #
 #   run.sh [--dry-run] [--steps LIST] [--out FOLDER] [--bin FOLDER] [--append]
 #
-#   --steps   of kernels,suite,sweep,filters,peers,agree,flat,scale (default: all, in this order; filters is
-#             the sweep and flat again with each filter of the scan list by list; scale is
+#   --steps   of kernels,suite,sweep,filters,knobs,peers,agree,flat,scale (default: all, in this order; filters is
+#             the sweep and flat again with each filter of the scan list by list; knobs the sweep with other
+#             values of what else can be tuned, one by one; scale is
 #             10 M x 128 with 4096 and 16384 lists, flat 1 M x 768, both beside the peers)
 #   --out     results (default: $GPU_RESULTS, else ./gpu-results)
 #   --bin     binaries (default: the folder bin beside this script's)
@@ -24,7 +25,7 @@ set -uo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 bin=$here/../bin
 out=${GPU_RESULTS:-./gpu-results}
-steps=kernels,suite,sweep,filters,peers,agree,flat,scale
+steps=kernels,suite,sweep,filters,knobs,peers,agree,flat,scale
 dry=
 append=
 python=${PYTHON:-python3}
@@ -77,8 +78,8 @@ done
 IFS=, read -ra wanted <<< "$steps"
 for step in "${wanted[@]}"; do
     case $step in
-        kernels | suite | sweep | filters | peers | agree | flat | scale) ;;
-        *) stop "no step '$step'; there are kernels, suite, sweep, filters, peers, agree, flat, scale" ;;
+        kernels | suite | sweep | filters | knobs | peers | agree | flat | scale) ;;
+        *) stop "no step '$step'; there are kernels, suite, sweep, filters, knobs, peers, agree, flat, scale" ;;
     esac
 done
 
@@ -222,6 +223,22 @@ filters() {
         step "filters: $backend, scan_filter $filter, flat" env BURN_IVF_SCAN_FILTER=$filter "$bin/sweep" flat --backend "$backend" \
             --input device --data normal --seed 1234 --nb $flat_nb --d $flat_d --piece $flat_piece --nq $flat_nq --k 10,100 \
             --warmup 3 --repeat 9 --cell-s 20 --out "$results"
+    done
+}
+
+# What else can be tuned (docs/config.md), below and above what is built in; where scans begin to read list by list.
+# shellcheck disable=SC2329
+knobs() {
+    local backend=${backends[-1]} knob words
+    for knob in scan_tile_queries=16 scan_tile_queries=64 scan_queue_pairs=64 scan_queue_pairs=256 scan_units=64 scan_units=256 \
+        scan_rows_per_cube=128 scan_rows_per_cube=512 scan_cubes_per_processor=2 scan_cubes_per_processor=8 \
+        'list_major_from_avg_group=0 list_major_from_bytes=0' list_major_from_avg_group=1000000 \
+        'scan_filter=1 scan_tile_queries=64' 'scan_filter=2 scan_tile_queries=16' 'scan_filter=2 scan_tile_queries=64'; do
+        read -ra words <<< "$(sed -E 's/([a-z_]+)=/BURN_IVF_\U\1=/g' <<< "$knob")"
+        step "knobs: $backend, $knob" env "${words[@]}" "$bin/sweep" run --backend "$backend" \
+            --input device --data normal --seed 1234 --nb $seed_nb --d $seed_d --metric l2 --train-n $seed_train \
+            --nlist $seed_nlist --nprobe $seed_nprobe --k $seed_k --nq $seed_nq --gt-nq 32 \
+            --warmup 3 --repeat 9 --cell-s 5 --out "$results" "${sweep_args[@]}"
     done
 }
 

@@ -45,6 +45,18 @@ pub struct Host {
     pub arch: &'static str,
 }
 
+/// The knobs of a plan that variables set, as `name=value`.
+pub fn knobs() -> Vec<String> {
+    let set = |knob: burn_ivf::Knob| {
+        Some(format!(
+            "{}={}",
+            knob.name(),
+            std::env::var(knob.variable()).ok()?
+        ))
+    };
+    burn_ivf::Knob::ALL.into_iter().filter_map(set).collect()
+}
+
 impl Environment {
     /// Looks at the machine. Opens every GPU backend of this build, so call it before using one.
     pub fn take() -> Self {

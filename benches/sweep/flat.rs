@@ -122,6 +122,7 @@ impl<B: IvfBackend> Bench<'_, B> {
             git: environment.git.clone(),
             git_dirty: environment.git_dirty,
             env_id: environment.id(),
+            knobs: crate::env::knobs(),
             host: environment.host(),
             roofline: None,
             ceilings: None,

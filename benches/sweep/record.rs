@@ -73,6 +73,8 @@ pub struct Setting {
     pub git: Option<String>,
     pub git_dirty: Option<bool>,
     pub env_id: String,
+    /// Knobs that the environment sets, as `name=value`.
+    pub knobs: Vec<String>,
     pub host: Host,
     /// What the processor can do, measured in the same run; none for a GPU backend.
     pub roofline: Option<Roofline>,

@@ -215,6 +215,7 @@ impl<'a, B: IvfBackend> Workload<'a, B> {
             git: environment.git.clone(),
             git_dirty: environment.git_dirty,
             env_id: environment.id(),
+            knobs: crate::env::knobs(),
             host: environment.host(),
             roofline: None,
             ceilings: None,

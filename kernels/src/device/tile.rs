@@ -11,6 +11,12 @@ use cubecl::prelude::*;
 /// No shared memory has more vectors. A compiler that knows as much of an address adds constants to it for nothing.
 pub const SHARED: usize = (1 << 20) - 1;
 
+/// Vectors of a row that a unit holds at most, where it keeps them in registers ([`held`]).
+///
+/// Origin: of two rows they are 64 registers, so that with sums and all else a unit takes at most the 168 that three
+/// cubes of 128 units leave to it on an H100 (`.ci/cuda_sources`: 115 to 168, 44 bytes spilled at most).
+pub const EACH: usize = 8;
+
 /// Rows and queries compared at once by a unit, or by the units that read a row together.
 ///
 /// Pair `p` is row `p / queries` with query `p % queries`. Both are powers of two, and there are four pairs at least where

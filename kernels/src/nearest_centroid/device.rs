@@ -7,7 +7,7 @@ use crate::{
         distance::Compare,
         lanes::{group, whole},
         queue::{before, is_special, key_bits},
-        tile::{Block, Turn, key_of, shared_out, sums},
+        tile::{Block, EACH, Turn, held, key_of, shared_out, sums, sums_of_held},
     },
     list_scan::DeviceProblem,
     rows::device::Element,
@@ -313,7 +313,12 @@ fn keys<F: Float, N: Size>(
 ) -> Array<f32> {
     let block = comptime!(print.tile());
     let compare = comptime!(print.compare);
-    let mut sums = sums::<F, N>(kept, 0usize, rows, starts, zero, turn, block, compare);
+    let mut sums = if comptime!(compare.lanes == 4 && compare.each() <= EACH) {
+        let held = held::<F, N>(rows, starts, block, compare);
+        sums_of_held::<N>(kept, 0usize, &held, zero, turn, block, compare)
+    } else {
+        sums::<F, N>(kept, 0usize, rows, starts, zero, turn, block, compare)
+    };
     let found = shared_out::<N>(&mut sums, block, compare);
     let mut keys = Array::<f32>::new(comptime!(block.own(compare)));
     #[unroll]

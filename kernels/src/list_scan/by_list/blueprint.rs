@@ -6,7 +6,12 @@ use super::{
 };
 use crate::{
     Metric,
-    device::{Facts, Filter, distance::Compare, queues::Sizes, tile::Block},
+    device::{
+        Facts, Filter,
+        distance::Compare,
+        queues::Sizes,
+        tile::{Block, EACH},
+    },
     list_scan::blueprint::{FLAGS, ROWS_PER_LAUNCH},
     select_k,
 };
@@ -110,12 +115,6 @@ const fn block(filter: Filter, compare: Compare) -> Block {
     };
     Block { rows, queries }
 }
-
-/// Vectors of a row that a unit holds at most.
-///
-/// Origin: of two rows they are 64 registers, so that with sums and all else a unit takes at most the 168 that three
-/// cubes of 128 units leave to it on an H100 (`.ci/cuda_sources`: 115 to 168, none spilled).
-const EACH: usize = 8;
 
 impl Blueprint {
     /// For `k` and rows of `padded` components; `None` where shared memory is too small for two queries.

@@ -170,7 +170,8 @@ pub fn statistics_name_the_path<B: IvfBackend>(device: &B::Device) {
 /// the statistics say which it was.
 pub fn both_orders_give_the_same_bits<B: IvfBackend>(device: &B::Device) {
     let base = normal(4096, 64, 8);
-    let queries = normal(128, 64, 9);
+    // 128 MiB of rows, read query by query.
+    let queries = normal(256, 64, 9);
     let mut index = preset::<B>(device, Metric::L2, &base.range(0..8), &base);
     index.set_tuning(built_in::<B>(device));
     let plain = flat::<B>(device, Metric::InnerProduct, &base);
@@ -184,10 +185,10 @@ pub fn both_orders_give_the_same_bits<B: IvfBackend>(device: &B::Device) {
         ("list-major", "list-major")
     );
     assert_eq!(
-        index.explain(128, 10, &csr).unwrap().order.name(),
+        index.explain(256, 10, &csr).unwrap().order.name(),
         "list-major"
     );
-    for q in (0..128).step_by(9) {
+    for q in (0..256).step_by(17) {
         let query = queries.range(q..q + 1);
         let one = search_ivf(&index, &query, 10, &csr);
         assert_eq!(one.stats.order, "query-major");

@@ -38,14 +38,14 @@ peer_args=(--device "${GPU_PEER_DEVICE:-cuda}" "${peer_args[@]}")
 # and (nlist nprobe) of the large one; nb d of the flat one.
 case ${GPU_SIZES:-full} in
     full)
-        seed_nb=262144 seed_d=128 seed_train=20480 seed_nlist=512 seed_nprobe=32 seed_k=20
+        seed_nb=262144 seed_d=128 seed_train=20480 seed_nlist=512 seed_nprobe=32 seed_k=20 deep_k=1000
         seed_nq=1,8,32,128,512,2048,19600 seed_pool=19600
         large_nb=10000000 large_train=500000 large_piece=1000000 large_nq=1,32,512,10000 large_pool=10000
         large_lists=("4096 32" "16384 64")
         flat_nb=1000000 flat_d=768 flat_piece=250000 flat_nq=1,32,1000
         ;;
     tiny)
-        seed_nb=3000 seed_d=16 seed_train=1000 seed_nlist=16 seed_nprobe=4 seed_k=5
+        seed_nb=3000 seed_d=16 seed_train=1000 seed_nlist=16 seed_nprobe=4 seed_k=5 deep_k=300
         seed_nq=1,32 seed_pool=64
         large_nb=5000 large_train=2000 large_piece=1500 large_nq=1,32 large_pool=64
         large_lists=("16 4" "40 6")
@@ -209,6 +209,11 @@ sweep() {
                 --warmup 3 --repeat 9 --cell-s 20 --out "$results" "${sweep_args[@]}"
         done
     done
+    # More results than a queue in shared memory keeps.
+    step "sweep: $backend, k $deep_k" "$bin/sweep" run --backend "$backend" --input device --explain \
+        --data normal --seed 1234 --nb $seed_nb --d $seed_d --metric l2 --train-n $seed_train \
+        --nlist $seed_nlist --nprobe $seed_nprobe --k $deep_k --nq $seed_nq --gt-nq 32 \
+        --warmup 3 --repeat 9 --cell-s 20 --out "$results" "${sweep_args[@]}"
 }
 
 # The same on the device, and flat, where bounds keep rows from being compared: 1 in f32, 2 by tensor cores.

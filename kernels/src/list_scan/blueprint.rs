@@ -151,7 +151,12 @@ impl Cut {
     /// `workspace` bytes.
     pub fn queued(facts: &Facts, nq: usize, rows: usize, k: usize, workspace: usize) -> Self {
         let pairs = workspace.min(facts.buffer) / 8;
-        let splits = splits(facts, nq, rows).clamp(1, (pairs / k).max(1));
+        let splits = if rows <= 2 * facts.grain.rows() {
+            // Putting two halves together is a launch of its own, which takes as long as reading one of them.
+            1
+        } else {
+            splits(facts, nq, rows).clamp(1, (pairs / k).max(1))
+        };
         Self::of(pairs, nq, splits, splits * k).bounded(rows)
     }
 
@@ -225,6 +230,14 @@ mod tests {
         for (nq, splits) in [(1, 64), (8, 64), (32, 17), (512, 2), (19_600, 1)] {
             let cut = Cut::queued(&H200, nq, 16_384, 20, 256 << 20);
             assert_eq!((cut.splits, cut.queries), (splits, nq), "{nq}");
+        }
+    }
+
+    #[test]
+    fn few_rows_are_read_by_one_cube() {
+        for (rows, splits) in [(1, 1), (512, 1), (513, 3), (1024, 4)] {
+            let cut = Cut::queued(&H200, 1, rows, 32, 256 << 20);
+            assert_eq!(cut.splits, splits, "{rows}");
         }
     }
 

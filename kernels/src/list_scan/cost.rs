@@ -336,17 +336,20 @@ impl Costs<'_> {
         let again = if print.keep { 0.0 } else { slots * query };
         let loads = candidates * row + cubes * (query + names) + again;
         let once = touched * row + count * (query + nprobe * 4.0) + size.lens.len() as f64 * 8.0;
+        let work = (slots * pair, candidates * pair);
+        if print.queued && cut.splits == 1 {
+            let (answer, ids) = self.answer();
+            let (ids, out) = (count * ids, count * answer);
+            self.compute("answer_best", (loads + ids, once + ids, out), work);
+            return;
+        }
         let out = count * cut.width as f64 * 8.0;
         let kernel = if print.queued {
             "keep_best"
         } else {
             "write_keys"
         };
-        self.compute(
-            kernel,
-            (loads, once, out),
-            (slots * pair, candidates * pair),
-        );
+        self.compute(kernel, (loads, once, out), work);
         self.selection(count, cut.width, count * cut.width as f64);
     }
 

@@ -4,11 +4,14 @@ use super::{
     blueprint::Blueprint,
     walk::{LimitArgs, Walk},
 };
-use crate::device::{
-    claim,
-    distance::key,
-    lanes::{group, lane},
-    queue::{Queue, key_bits},
+use crate::{
+    device::{
+        claim,
+        distance::key,
+        lanes::{group, lane},
+        queue::{Queue, key_bits},
+    },
+    select_k::{Pair, Select, write},
 };
 use cubecl::prelude::*;
 
@@ -74,10 +77,70 @@ pub(super) fn keep_best<F: Float, N: Size>(
         terminate!();
     }
     let at = slice(&part, print);
+    let queue = best_of_slice::<F, N>(
+        queries, rows, ranks, placed, named, limits, at, &part, print,
+    );
+    let base = (at.local * part.width + at.split * part.k) as usize * 2;
+    let mut i = UNIT_POS as usize;
+    while i < part.k as usize {
+        out[base + i * 2] = queue.key(i);
+        out[base + i * 2 + 1] = queue.ord(i);
+        i += print.queue.units;
+    }
+}
+
+/// The same of queries that are not cut into slices: the answer.
+#[cube(launch_unchecked, address_type = "dynamic")]
+pub(super) fn answer_best<F: Float, N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
+    ranks: &Array<u32>,
+    placed: &Array<u32>,
+    named: &Array<u32>,
+    ids: &Array<u32>,
+    values: &mut Array<u32>,
+    labels: &mut Array<u32>,
+    limits: &LimitArgs,
+    part: PartArgs,
+    #[comptime] print: Blueprint,
+    #[comptime] how: Select,
+) {
+    if CUBE_POS as u32 >= part.count {
+        terminate!();
+    }
+    let at = slice(&part, print);
+    let queue = best_of_slice::<F, N>(
+        queries, rows, ranks, placed, named, limits, at, &part, print,
+    );
+    let mut i = UNIT_POS as usize;
+    while i < part.k as usize {
+        let pair = Pair {
+            key: queue.key(i),
+            ord: queue.ord(i),
+        };
+        let to = at.query as usize * part.k as usize + i;
+        write(ids, ids, values, labels, pair, 0usize, to, how);
+        i += print.queue.units;
+    }
+}
+
+/// A queue with the k best of a slice. All units call it, in the first straight stretch of a kernel.
+#[cube]
+fn best_of_slice<F: Float, N: Size>(
+    queries: &Array<Vector<f32, N>>,
+    rows: &Array<Vector<F, N>>,
+    ranks: &Array<u32>,
+    placed: &Array<u32>,
+    named: &Array<u32>,
+    limits: &LimitArgs,
+    at: Slice,
+    part: &PartArgs,
+    #[comptime] print: Blueprint,
+) -> Queue {
     let mut kept = SharedMemory::<Vector<f32, N>>::new(print.kept());
     let mut queue = Queue::new(print.queue);
     claim::vectors::<N>(&mut kept);
-    let mut walk = Walk::new(&part, at.query, ranks.len() as u32, print);
+    let mut walk = Walk::new(part, at.query, ranks.len() as u32, print);
     queue.clear(print.queue);
     let total = walk.open::<N>(queries, &mut kept, placed, named, limits, print);
     let from = slice_start(total, at.split, part.splits);
@@ -108,13 +171,7 @@ pub(super) fn keep_best<F: Float, N: Size>(
         step += comptime!(print.queue.step as u32);
     }
     queue.finish(print.queue);
-    let base = (at.local * part.width + at.split * part.k) as usize * 2;
-    let mut i = UNIT_POS as usize;
-    while i < part.k as usize {
-        out[base + i * 2] = queue.key(i);
-        out[base + i * 2 + 1] = queue.ord(i);
-        i += print.queue.units;
-    }
+    queue
 }
 
 /// The keys of all candidates of a query, one after the other; gaps behind the last.

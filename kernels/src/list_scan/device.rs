@@ -3,7 +3,8 @@
 //! Query by query, a query's candidates are the rows of its lists, one list after the other. They are cut into
 //! equal slices, whatever the lengths of the lists, and each slice goes to one cube, which keeps
 //! its k best in shared memory ([`crate::device::queue`]). A second launch ([`crate::select_k`])
-//! merges the slices' pairs, orders them and writes distances and ids. Where k is too large for
+//! merges the slices' pairs, orders them and writes distances and ids; where there is but one slice a query, its
+//! cube writes them. Where k is too large for
 //! shared memory, cubes write every key down and the selection does the rest.
 //!
 //! Keys are exact (direct differences by the one definition of a distance), so nothing is ranked
@@ -13,7 +14,7 @@ use super::{
     Order,
     blueprint::{Blueprint, Cut, Names},
     by_list,
-    cube::{PartArgsLaunch, keep_best, write_keys},
+    cube::{PartArgsLaunch, answer_best, keep_best, write_keys},
     limits::{Orders, Uploads},
     restrict::Restriction,
     walk::LimitArgsLaunch,
@@ -26,7 +27,7 @@ use crate::{
         copy::pad_queries,
         device::{DeviceLists, Element},
     },
-    select_k::{Output, SelectedOnDevice, Source},
+    select_k::{Labels, Output, SelectedOnDevice, Source},
 };
 use cubecl::{prelude::*, server::Handle};
 use half::{bf16, f16};
@@ -212,23 +213,18 @@ fn at_home<R: Runtime>(
     cut.queries = cut.queries.min(uploads.per_part());
     for first in (0..nq).step_by(cut.queries) {
         let count = cut.queries.min(nq - first);
+        let limits = uploads.part((first, count), None)?;
+        let part = Part { first, count, cut };
+        if print.queued && cut.splits == 1 {
+            let to = To::Answer(answer, &labels, output);
+            part.scan(problem, &queries, reads, limits, to, print)?;
+            continue;
+        }
         let pairs = gpu.empty(
             "candidates of a search",
             (2 * count).saturating_mul(cut.width),
         )?;
-        let limits = uploads.part((first, count), None)?;
-        let part = Part { first, count, cut };
-        match lists.element() {
-            Element::F32 => {
-                part.launch::<f32, R>(problem, &queries, reads, limits, &pairs, print)?;
-            }
-            Element::F16 => {
-                part.launch::<f16, R>(problem, &queries, reads, limits, &pairs, print)?;
-            }
-            Element::Bf16 => {
-                part.launch::<bf16, R>(problem, &queries, reads, limits, &pairs, print)?;
-            }
-        }
+        part.scan(problem, &queries, reads, limits, To::Pairs(&pairs), print)?;
         let source = Source::Pairs(pairs);
         answer.fill(
             gpu,
@@ -332,23 +328,54 @@ struct Part {
     cut: Cut,
 }
 
+/// What a launch writes.
+#[derive(Clone, Copy)]
+enum To<'a> {
+    /// The pairs that a selection is to choose from.
+    Pairs(&'a Handle),
+    /// The answer.
+    Answer(&'a SelectedOnDevice, &'a Labels, Output),
+}
+
 impl Part {
+    /// The scan of the lists' components, whatever they are stored as.
+    fn scan<R: Runtime>(
+        &self,
+        problem: &DeviceProblem<'_, R>,
+        queries: &Handle,
+        reads: Reads<'_>,
+        limits: (LimitArgsLaunch<R>, usize),
+        to: To<'_>,
+        print: Blueprint,
+    ) -> Result<(), KernelError> {
+        match problem.lists.element() {
+            Element::F32 => self.launch::<f32, R>(problem, queries, reads, limits, to, print),
+            Element::F16 => self.launch::<f16, R>(problem, queries, reads, limits, to, print),
+            Element::Bf16 => self.launch::<bf16, R>(problem, queries, reads, limits, to, print),
+        }
+    }
+
     fn launch<F: Float, R: Runtime>(
         &self,
         problem: &DeviceProblem<'_, R>,
         queries: &Handle,
         reads: Reads<'_>,
         (limits, longest): (LimitArgsLaunch<R>, usize),
-        pairs: &Handle,
+        to: To<'_>,
         print: Blueprint,
     ) -> Result<(), KernelError> {
         let lists = problem.lists;
         let gpu = lists.gpu();
         let padded = lists.padded();
+        let end = (self.first + self.count) * problem.k;
+        let written = match to {
+            To::Pairs(_) => 2 * self.count * self.cut.width,
+            To::Answer(_, labels, _) => end * labels.words(),
+        };
         let elements = lists
             .elements()
             .max(problem.nq * padded)
-            .max(2 * self.count * self.cut.width)
+            .max(written)
             .max(longest);
         let address = gpu.address("vectors of an index", elements)?;
         let cubes = gpu.grid(self.count * self.cut.splits);
@@ -368,48 +395,60 @@ impl Part {
             problem.k as u32,
             0.0,
         );
-        let out = array(pairs, 2 * self.count * self.cut.width);
         let client = gpu.client();
         let (rows, ranks, placed) = (lists.rows(), lists.ranks(), lists.placed());
         // SAFETY: cubes past the last slice stop at once; queries and probes are indexed below nq,
         // lists by numbers below nlist or not at all, rows within extents (row 0 by idle units,
-        // which every pool has), pairs below `count · width`. What a restriction brings has the
+        // which every pool has), pairs below `count · width`, the answer below `end`, ids by the ranks they
+        // gave. What a restriction brings has the
         // lengths that `Restriction::check` has seen: a cap per probe, a bit and a place per row.
         unsafe {
-            if print.queued {
-                keep_best::launch_unchecked::<F, R>(
-                    client,
-                    cubes,
-                    dim,
-                    address,
-                    VECTOR,
-                    query_vectors,
-                    rows,
-                    ranks,
-                    placed,
-                    named,
-                    out,
-                    limits,
-                    shape,
-                    print,
-                );
-            } else {
-                write_keys::launch_unchecked::<F, R>(
-                    client,
-                    cubes,
-                    dim,
-                    address,
-                    VECTOR,
-                    query_vectors,
-                    rows,
-                    ranks,
-                    placed,
-                    named,
-                    out,
-                    limits,
-                    shape,
-                    print,
-                );
+            match to {
+                To::Answer(answer, labels, output) => {
+                    let (how, ids) = labels.how(output, queries);
+                    answer_best::launch_unchecked::<F, R>(
+                        client,
+                        cubes,
+                        dim,
+                        address,
+                        VECTOR,
+                        query_vectors,
+                        rows,
+                        ranks,
+                        placed,
+                        named,
+                        ids,
+                        array(&answer.values, end),
+                        array(&answer.labels, end * how.words),
+                        limits,
+                        shape,
+                        print,
+                        how,
+                    );
+                }
+                To::Pairs(pairs) => {
+                    let keep = if print.queued {
+                        keep_best::launch_unchecked::<F, R>
+                    } else {
+                        write_keys::launch_unchecked::<F, R>
+                    };
+                    keep(
+                        client,
+                        cubes,
+                        dim,
+                        address,
+                        VECTOR,
+                        query_vectors,
+                        rows,
+                        ranks,
+                        placed,
+                        named,
+                        array(pairs, written),
+                        limits,
+                        shape,
+                        print,
+                    );
+                }
             }
         }
         Ok(())

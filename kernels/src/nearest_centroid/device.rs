@@ -116,22 +116,13 @@ fn launch<F: Float, R: Runtime>(
     let (lists, nq) = (problem.lists, problem.nq);
     let gpu = lists.gpu();
     let facts = gpu.facts();
-    let (table, ids, words) = match labels {
-        // Not read; any buffer will do.
-        Labels::Ranks => (false, array(queries, 1), 1),
-        Labels::Ids { table, len, words } => (true, array(table, *len), *words),
-    };
+    let (how, ids) = labels.how(output, queries);
+    let words = how.words;
     let print = Blueprint {
         compare: Compare::new(problem.metric, lists.padded(), facts.lanes),
         units: units(&facts),
         block: block(&facts, lists.padded()).unwrap_or(1),
-        how: Select {
-            scores: false,
-            counted: false,
-            output,
-            table,
-            words,
-        },
+        how,
     };
     debug_assert!(matches!(problem.metric, Metric::L2) == matches!(output, Output::L2));
     let elements = lists.elements().max(nq * lists.padded()).max(nq * words);

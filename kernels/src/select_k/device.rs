@@ -80,6 +80,22 @@ impl Labels {
             Self::Ids { words, .. } => *words,
         }
     }
+
+    /// How pairs are written, and the table of ids, in place of which `any` buffer does where none is read.
+    pub(crate) fn how<R: Runtime>(&self, output: Output, any: &Handle) -> (Select, ArrayArg<R>) {
+        let (table, ids, words) = match self {
+            Self::Ranks => (false, array(any, 1), 1),
+            Self::Ids { table, len, words } => (true, array(table, *len), *words),
+        };
+        let how = Select {
+            scores: false,
+            counted: false,
+            output,
+            table,
+            words,
+        };
+        (how, ids)
+    }
 }
 
 impl SelectedOnDevice {
@@ -115,18 +131,13 @@ impl SelectedOnDevice {
         };
         let counted = counts.is_some();
         let counts = counts.map_or_else(|| array(input, 1), |counts| array(counts, rows));
-        let (table, ids, words) = match labels {
-            // Not read; any buffer will do.
-            Labels::Ranks => (false, array(input, 1), 1),
-            Labels::Ids { table, len, words } => (true, array(table, *len), *words),
-        };
+        let (how, ids) = labels.how(output, input);
+        let words = how.words;
         let print = Blueprint::new(&gpu.facts(), k, n);
         let how = Select {
             scores: width == 1,
             counted,
-            output,
-            table,
-            words,
+            ..how
         };
         let dim = CubeDim::new_1d(print.units as u32);
         let end = (first + rows) * k;

@@ -90,6 +90,8 @@ impl<T: Target> Cases<T> {
         for k in [10, 100, 256, 1000] {
             self.scan("all", (9000, 128, 2), k, 1);
             self.scan("lists", (9000, 128, 2), k, 1);
+            // Queries that are not cut into slices.
+            self.scan("lists", (9000, 128, 2), k, 1 << 14);
         }
         self.halves();
         for k in [10, 1000] {

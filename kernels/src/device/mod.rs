@@ -94,6 +94,8 @@ pub struct Facts {
     pub processors: u32,
     /// Whether buffers of more than 2³² - 1 elements can be indexed.
     pub wide: bool,
+    /// Buffers that a kernel can be given.
+    pub bindings: u32,
     /// How finely scans are cut; a search brings its own.
     pub grain: Grain,
 }
@@ -109,6 +111,7 @@ impl Facts {
         tensor_cores: true,
         processors: 132,
         wide: true,
+        bindings: 1024,
         grain: Grain::DEFAULT,
     };
 
@@ -130,6 +133,7 @@ impl Facts {
                 && properties.features.matmul.mma.contains(&MATRICES),
             processors: hardware.num_streaming_multiprocessors.unwrap_or(32),
             wide: properties.supports_address(AddressType::U64),
+            bindings: hardware.max_bindings,
             grain: Grain::default(),
         }
     }

@@ -140,6 +140,10 @@ pub struct Cut {
     pub width: usize,
 }
 
+/// Buffers of the kernel that writes the answer itself: its eight, four of a restriction, one of numbers. Some WebGPU
+/// devices bind eight or ten; there pairs are written and merged.
+const BUFFERS: u32 = 13;
+
 /// Rows compared by one launch at most.
 ///
 /// Origin: about 0.1 s of a small GPU at d = 128, where desktop drivers end a kernel after 2 s; not
@@ -151,7 +155,7 @@ impl Cut {
     /// `workspace` bytes.
     pub fn queued(facts: &Facts, nq: usize, rows: usize, k: usize, workspace: usize) -> Self {
         let pairs = workspace.min(facts.buffer) / 8;
-        let splits = if rows <= 2 * facts.grain.rows() {
+        let splits = if rows <= facts.grain.rows().saturating_mul(2) {
             // Putting two halves together is a launch of its own, which takes as long as reading one of them.
             1
         } else {
@@ -190,6 +194,11 @@ impl Cut {
         let mut cut = Self::of(words, nq, splits, width);
         cut.queries = cut.queries.min((words / (width + scratch)).max(1));
         cut.bounded(rows)
+    }
+
+    /// Whether each query's one cube writes its answer, so that there is nothing to merge.
+    pub fn answers(&self, facts: &Facts, print: &Blueprint) -> bool {
+        print.queued && self.splits == 1 && facts.bindings >= BUFFERS
     }
 
     /// No launch longer than a driver's watchdog allows.
@@ -231,6 +240,20 @@ mod tests {
             let cut = Cut::queued(&H200, nq, 16_384, 20, 256 << 20);
             assert_eq!((cut.splits, cut.queries), (splits, nq), "{nq}");
         }
+    }
+
+    #[test]
+    fn a_cube_answers_where_there_is_one_a_query_and_buffers_enough() {
+        let print = Blueprint::new(&H200, Metric::L2, 128, 32, Names::Nothing);
+        let (few, many) = [512, 16_384]
+            .map(|rows| Cut::queued(&H200, 1, rows, 32, 256 << 20))
+            .into();
+        let browser = Facts {
+            bindings: 10,
+            ..H200
+        };
+        assert!(few.answers(&H200, &print) && !many.answers(&H200, &print));
+        assert!(!few.answers(&browser, &print));
     }
 
     #[test]

@@ -337,7 +337,7 @@ impl Costs<'_> {
         let loads = candidates * row + cubes * (query + names) + again;
         let once = touched * row + count * (query + nprobe * 4.0) + size.lens.len() as f64 * 8.0;
         let work = (slots * pair, candidates * pair);
-        if print.queued && cut.splits == 1 {
+        if cut.answers(&self.facts, &print) {
             let (answer, ids) = self.answer();
             let (ids, out) = (count * ids, count * answer);
             self.compute("answer_best", (loads + ids, once + ids, out), work);

@@ -215,7 +215,7 @@ fn at_home<R: Runtime>(
         let count = cut.queries.min(nq - first);
         let limits = uploads.part((first, count), None)?;
         let part = Part { first, count, cut };
-        if print.queued && cut.splits == 1 {
+        if cut.answers(&facts, &print) {
             let to = To::Answer(answer, &labels, output);
             part.scan(problem, &queries, reads, limits, to, print)?;
             continue;

@@ -77,7 +77,7 @@ pub(crate) fn block(facts: &Facts, padded: usize) -> Option<usize> {
             } else {
                 facts.shared / 4
             };
-            block * (query + rows(facts, *block) * 8) <= limit
+            *block <= units(facts) && block * (query + rows(facts, *block) * 8) <= limit
         })
 }
 

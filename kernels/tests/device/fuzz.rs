@@ -222,6 +222,7 @@ fn whatever_comes_is_found_exactly() {
             shared: rng.pick(&[2 << 10, 3000, 4 << 10, 8 << 10, 16 << 10, 32 << 10]),
             lanes: rng.pick(&[1, 4]).min(real.lanes),
             processors: rng.pick(&[1, 3, 32, 500]),
+            bindings: rng.pick(&[8, real.bindings]),
             ..real
         };
         let gpu = Gpu::with(&client, facts);

@@ -5,7 +5,7 @@ use cubecl::server::Handle;
 
 pub use super::runtime::{Client, Device, client};
 
-/// The device as it is, and as other devices are: planes or none, little shared memory.
+/// The device as it is, and as other devices are: planes or none, little shared memory and few buffers a kernel.
 pub fn guises(client: &Client) -> Vec<Gpu<Device>> {
     let facts = Facts::of(client);
     [(1, facts.shared), (4, facts.shared), (4, 16 << 10)]
@@ -15,6 +15,11 @@ pub fn guises(client: &Client) -> Vec<Gpu<Device>> {
                 Facts {
                     lanes: facts.lanes.min(lanes),
                     shared,
+                    bindings: if shared < facts.shared {
+                        8
+                    } else {
+                        facts.bindings
+                    },
                     ..facts
                 },
             )

@@ -190,7 +190,7 @@ impl Blueprint {
         // rows must find room all the same, or it is compared more than once.
         let (asked, least) = (facts.grain.pairs(kept), (2 * kept).max(1));
         let half = |&pairs: &usize| (pairs / 2 >= least).then_some(pairs / 2);
-        let enough = if kept == 0 {
+        let enough = if kept == 0 && filter == Filter::Nothing {
             print(few, 1).step().min(asked)
         } else {
             0

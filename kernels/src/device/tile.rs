@@ -14,7 +14,7 @@ pub const SHARED: usize = (1 << 20) - 1;
 /// Vectors of a row that a unit holds at most, where it keeps them in registers ([`held`]).
 ///
 /// Origin: of two rows they are 64 registers, so that with sums and all else a unit takes at most the 168 that three
-/// cubes of 128 units leave to it on an H100 (`.ci/cuda_sources`: 115 to 168, 44 bytes spilled at most).
+/// cubes of 128 units leave to it on an H100 (`.ci/cuda_sources`, d = 128, k = 20: 128 to 168, 44 bytes spilled at most).
 pub const EACH: usize = 8;
 
 /// Rows and queries compared at once by a unit, or by the units that read a row together.

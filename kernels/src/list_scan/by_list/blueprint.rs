@@ -283,7 +283,7 @@ impl Blueprint {
         self.block.queries / MATRIX.queries
     }
 
-    /// All of them.
+    /// The bits of all pairs that are tested.
     pub fn all(&self) -> u32 {
         u32::MAX >> (32 - self.tested())
     }

@@ -139,8 +139,15 @@ pub fn of_query<N: Size>(
     kept[base + i * comptime!(compare.lanes as usize) + rest]
 }
 
+/// Whether units keep what they read of their rows in registers while all queries go by; else rows are read again for
+/// every block of queries, from a cache.
+pub const fn holds(compare: Compare) -> bool {
+    compare.lanes == 4 && compare.each() <= EACH
+}
+
 /// What a unit reads of the rows of a block, all at once: of row `r` vectors `r * each` and on, where `each`
-/// is [`Compare::each`]; zeros behind a row's end. `starts` is where the rows start, in vectors.
+/// is [`Compare::each`]; zeros behind a row's end; nothing of use where rows are not held ([`holds`]). `starts` is where
+/// the rows start, in vectors.
 #[cube]
 pub fn held<F: Float, N: Size>(
     rows: &Array<Vector<F, N>>,
@@ -148,8 +155,8 @@ pub fn held<F: Float, N: Size>(
     #[comptime] block: Block,
     #[comptime] compare: Compare,
 ) -> Array<Vector<f32, N>> {
-    let each = comptime!(compare.each());
-    let mut held = Array::<Vector<f32, N>>::new(comptime!(block.rows * each));
+    let each = comptime!(if holds(compare) { compare.each() } else { 0 });
+    let mut held = Array::<Vector<f32, N>>::new(comptime!((block.rows * each).max(1)));
     #[unroll]
     for i in 0..each {
         let at = at(i, compare);
@@ -213,11 +220,42 @@ pub fn loaded<F: Float, N: Size>(
     loaded
 }
 
+/// The keys of this unit's pairs of a block, by the one definition of a distance: its first row with the queries from
+/// number `queries` of its turn on. `first` is the block's first query, `starts` where the rows start in the order of `turn`,
+/// in vectors, `held` what [`held`] read of them. All units of a row call it together.
+#[cube]
+pub fn keys<F: Float, N: Size>(
+    kept: &SharedMemory<Vector<f32, N>>,
+    first: usize,
+    rows: &Array<Vector<F, N>>,
+    held: &Array<Vector<f32, N>>,
+    starts: &Array<usize>,
+    zero: f32,
+    turn: Turn,
+    #[comptime] block: Block,
+    #[comptime] compare: Compare,
+) -> Array<f32> {
+    let base = first * compare.vectors;
+    let mut sums = if comptime!(holds(compare)) {
+        sums_of_held::<N>(kept, base, held, zero, turn, block, compare)
+    } else {
+        sums::<F, N>(kept, base, rows, starts, zero, turn, block, compare)
+    };
+    let found = shared_out::<N>(&mut sums, block, compare);
+    let mut keys = Array::<f32>::new(comptime!(block.own(compare)));
+    #[unroll]
+    for i in 0..comptime!(block.own(compare)) {
+        let query = (first + turn.queries as usize + i) * compare.vectors;
+        keys[i] = key_of::<F, N>(found[i], kept, query, rows, starts[0], zero, compare);
+    }
+    keys
+}
+
 /// The partial sums of all pairs of a block: all sixteen of a pair as four vectors, or one of them
 /// where four units read a row together. `first` is where the queries start in `kept`, `starts` where
 /// the rows start in the order of `turn`, in vectors. All units of a row call it together.
 #[cube]
-pub fn sums<F: Float, N: Size>(
+fn sums<F: Float, N: Size>(
     kept: &SharedMemory<Vector<f32, N>>,
     first: usize,
     rows: &Array<Vector<F, N>>,
@@ -254,7 +292,7 @@ pub fn sums<F: Float, N: Size>(
 
 /// [`sums`] of rows that are [`held`], where four units read a row together.
 #[cube]
-pub fn sums_of_held<N: Size>(
+fn sums_of_held<N: Size>(
     kept: &SharedMemory<Vector<f32, N>>,
     first: usize,
     held: &Array<Vector<f32, N>>,
@@ -314,7 +352,7 @@ fn term<N: Size>(
 /// takes as `i`, number `i + queries` of its turn. Where four units read a row together, each hands half of its sums to the
 /// next but one and then half of what is left to its neighbour, so that none is added up four times.
 #[cube]
-pub fn shared_out<N: Size>(
+fn shared_out<N: Size>(
     sums: &mut Array<Vector<f32, N>>,
     #[comptime] block: Block,
     #[comptime] compare: Compare,
@@ -348,7 +386,7 @@ pub fn shared_out<N: Size>(
 
 /// The key of a pair whose sum is known: query at vector `query` of `kept`, row at vector `row`.
 #[cube]
-pub fn key_of<F: Float, N: Size>(
+fn key_of<F: Float, N: Size>(
     sum: f32,
     kept: &SharedMemory<Vector<f32, N>>,
     query: usize,

@@ -7,7 +7,7 @@ use crate::{
         distance::Compare,
         lanes::{group, whole},
         queue::{before, is_special, key_bits},
-        tile::{Block, EACH, Turn, held, key_of, shared_out, sums, sums_of_held},
+        tile::{Block, Turn, held, keys},
     },
     list_scan::DeviceProblem,
     rows::device::Element,
@@ -209,7 +209,19 @@ fn nearest<F: Float, N: Size>(
                 ord = ranks[row];
             }
         }
-        let keys = keys::<F, N>(&kept, rows, &starts, turn, zero, print);
+        let block = comptime!(print.tile());
+        let held = held::<F, N>(rows, &starts, block, print.compare);
+        let keys = keys::<F, N>(
+            &kept,
+            0usize,
+            rows,
+            &held,
+            &starts,
+            zero,
+            turn,
+            block,
+            print.compare,
+        );
         if from + mine < len {
             #[unroll]
             for i in 0..own {
@@ -290,32 +302,4 @@ fn load<N: Size>(
         from += print.units;
     }
     sync_cube();
-}
-
-/// The keys of this unit's pairs, by the one definition of a distance. All units of a row call it together.
-#[cube]
-fn keys<F: Float, N: Size>(
-    kept: &SharedMemory<Vector<f32, N>>,
-    rows: &Array<Vector<F, N>>,
-    starts: &Array<usize>,
-    turn: Turn,
-    zero: f32,
-    #[comptime] print: Blueprint,
-) -> Array<f32> {
-    let block = comptime!(print.tile());
-    let compare = comptime!(print.compare);
-    let mut sums = if comptime!(compare.lanes == 4 && compare.each() <= EACH) {
-        let held = held::<F, N>(rows, starts, block, compare);
-        sums_of_held::<N>(kept, 0usize, &held, zero, turn, block, compare)
-    } else {
-        sums::<F, N>(kept, 0usize, rows, starts, zero, turn, block, compare)
-    };
-    let found = shared_out::<N>(&mut sums, block, compare);
-    let mut keys = Array::<f32>::new(comptime!(block.own(compare)));
-    #[unroll]
-    for i in 0..comptime!(block.own(compare)) {
-        let query = (turn.queries as usize + i) * compare.vectors;
-        keys[i] = key_of::<F, N>(found[i], kept, query, rows, starts[0], zero, compare);
-    }
-    keys
 }

@@ -10,7 +10,7 @@ use crate::{
         Facts, Filter,
         distance::Compare,
         queues::Sizes,
-        tile::{Block, EACH},
+        tile::{self, Block, EACH},
     },
     list_scan::blueprint::{FLAGS, ROWS_PER_LAUNCH},
     select_k,
@@ -232,10 +232,9 @@ impl Blueprint {
         vectors + (vectors + 4) % 8
     }
 
-    /// Whether units keep what they read of their rows in registers while all queries of a tile go by; else rows
-    /// are read again for every block of queries, from a cache.
+    /// Whether rows stay in registers while all queries of a tile go by ([`tile::holds`]).
     pub fn holds(&self) -> bool {
-        self.compare.lanes == 4 && self.compare.each() <= EACH
+        tile::holds(self.compare)
     }
 
     /// Queries whose pairs with a unit's rows are at most 32, as many as a word has bits.

@@ -7,7 +7,7 @@ use crate::{
         lanes::group,
         queue::key_bits,
         queues::Queues,
-        tile::{self, Turn, key_of, shared_out},
+        tile::{self, Turn},
     },
     list_scan::cube::slice_start,
 };
@@ -227,11 +227,7 @@ fn compare<F: Float, N: Size>(
                 ord = select(inside, ranks[position], u32::MAX);
             }
         }
-        let held = if comptime!(print.holds()) {
-            tile::held::<F, N>(rows, &starts, print.block, print.compare)
-        } else {
-            Array::<Vector<f32, N>>::new(1usize)
-        };
+        let held = tile::held::<F, N>(rows, &starts, print.block, print.compare);
         let mut from = 0u32.runtime();
         while from < task.active {
             let to = min(task.active, from + comptime!(print.span() as u32));
@@ -244,15 +240,24 @@ fn compare<F: Float, N: Size>(
                 let mut q = from;
                 while q < to {
                     let first = q as usize;
-                    let bits = keys::<F, N>(
-                        kept, rows, &held, &starts, ord, first, turn, args.zero, print,
+                    let keys = tile::keys::<F, N>(
+                        kept,
+                        first,
+                        rows,
+                        &held,
+                        &starts,
+                        args.zero,
+                        turn,
+                        print.block,
+                        print.compare,
                     );
                     #[unroll]
                     for i in 0..comptime!(print.block.own(print.compare)) {
                         let q = first + turn.queries as usize + i;
+                        let bits = select(ord == u32::MAX, u32::MAX, key_bits(keys[i]));
                         let bit = 1u32 << place;
-                        if queues.wants(q, bits[i], ord) && taken & bit == 0u32 {
-                            if queues.push(q, bits[i], ord, print.queues) {
+                        if queues.wants(q, bits, ord) && taken & bit == 0u32 {
+                            if queues.push(q, bits, ord, print.queues) {
                                 taken |= bit;
                             } else {
                                 refused = true;
@@ -271,39 +276,6 @@ fn compare<F: Float, N: Size>(
         }
         step += comptime!(print.block.rows as u32) * groups;
     }
-}
-
-/// The keys of this unit's pairs of a block, as bits; [`crate::device::NONE`] where there is no row.
-/// All units of a row call it together.
-#[cube]
-fn keys<F: Float, N: Size>(
-    kept: &SharedMemory<Vector<f32, N>>,
-    rows: &Array<Vector<F, N>>,
-    held: &Array<Vector<f32, N>>,
-    starts: &Array<usize>,
-    ord: u32,
-    first: usize,
-    turn: Turn,
-    zero: f32,
-    #[comptime] print: Blueprint,
-) -> Array<u32> {
-    let block = comptime!(print.block);
-    let compare = comptime!(print.compare);
-    let base = first * compare.vectors;
-    let mut sums = if comptime!(print.holds()) {
-        tile::sums_of_held::<N>(kept, base, held, zero, turn, block, compare)
-    } else {
-        tile::sums::<F, N>(kept, base, rows, starts, zero, turn, block, compare)
-    };
-    let found = shared_out::<N>(&mut sums, block, compare);
-    let mut bits = Array::<u32>::new(comptime!(block.own(compare)));
-    #[unroll]
-    for i in 0..comptime!(block.own(compare)) {
-        let query = (first + turn.queries as usize + i) * compare.vectors;
-        let key = key_of::<F, N>(found[i], kept, query, rows, starts[0], zero, compare);
-        bits[i] = select(ord == u32::MAX, u32::MAX, key_bits(key));
-    }
-    bits
 }
 
 /// Empties buffers of queues that keep none where one has no room for another step, so that no pair is compared again

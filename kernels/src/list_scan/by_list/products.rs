@@ -99,11 +99,7 @@ fn compare<F: Float, N: Size>(
             let position = (task.start + select(slot < task.to, slot, task.from)) as usize;
             starts[r] = position * print.compare.vectors;
         }
-        let held = if comptime!(print.holds()) {
-            tile::held::<F, N>(rows, &starts, print.block, print.compare)
-        } else {
-            Array::<Vector<f32, N>>::new(1usize)
-        };
+        let held = tile::held::<F, N>(rows, &starts, print.block, print.compare);
         let square = square::<F, N>(rows, &held, &starts, print);
         let weight = weight_of_row(square, args, print);
         let inside = step + row < task.to;
@@ -136,7 +132,7 @@ fn compare<F: Float, N: Size>(
     }
 }
 
-/// The products of a block's pairs, each in one unit, which has those that [`tile::shared_out`] would leave to it. All
+/// The products of a block's pairs, each in one unit, which has those that [`tile::keys`] would leave to it. All
 /// units of a row call it together.
 #[cube]
 fn products<F: Float, N: Size>(
